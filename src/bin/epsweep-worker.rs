@@ -1,0 +1,1 @@
+fn main(){ println!("{}", tch::get_num_threads()); }

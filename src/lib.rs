@@ -1,0 +1,36 @@
+//! epsweep traces the accuracy-robustness trade-off of neural networks.
+//!
+//! One YAML file describes a *sweep*: a grid of training runs and a grid of attacks and epsilons.
+//! A gRPC coordinator leases its tasks to worker processes; what they find is appended to a ledger
+//! and aggregated into robustness curves and frontiers.
+//!
+//! ```text
+//!            spec ──► plan ──► engine ◄──► ledger ──► frontier ──► report
+//!          (YAML)   (tasks)  (who, when)  (SQLite)  (statistics)  (what people read)
+//!                                ▲                         
+//!                           coordinator ◄── gRPC ──► worker ──► lab (libtorch)
+//! ```
+//!
+//! Three rules keep the rooms apart, and tests/house holds them:
+//! `spec`, `plan`, `engine`, `frontier` and `outcome` are pure (no clock, file, socket or tensor);
+//! `lab` is the only room that imports `tch`, and only `worker` calls it;
+//! nothing imports `cli`.
+
+pub mod artifacts;
+pub mod cli;
+pub mod coordinator;
+pub mod data;
+pub mod engine;
+pub mod frontier;
+#[cfg(feature = "torch")]
+pub mod lab;
+pub mod launch;
+pub mod ledger;
+pub mod outcome;
+pub mod plan;
+pub mod proto;
+pub mod report;
+pub mod spec;
+pub mod telemetry;
+#[cfg(feature = "torch")]
+pub mod worker;

@@ -1,0 +1,140 @@
+//! Questions: the content that a task's identity is computed from.
+//!
+//! `TaskKey = BLAKE3(canonical bytes)`, where the canonical bytes are the question's JSON with
+//! fields in declaration order and no white space. A lease carries exactly these bytes, so a worker
+//! can check that the question is the one its key names, and a worker in another language needs a
+//! JSON parser and nothing else. Where data lies on disk is not part of the question; its digest is.
+
+use crate::spec::{Attack, Method, Model, Norm, Optimizer, Schedule};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Raised whenever the same question would get another answer: new training arithmetic, another
+/// random stream, a repaired attack. Old answers are then never mistaken for new ones.
+pub const ALGORITHM_VERSION: u32 = 1;
+
+/// The identity of a task: BLAKE3 of its question.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskKey(pub [u8; 32]);
+
+impl TaskKey {
+    /// Hashes the canonical bytes of a question.
+    pub fn of(canonical: &[u8]) -> TaskKey {
+        TaskKey(*blake3::hash(canonical).as_bytes())
+    }
+
+    /// The first 12 hexadecimal digits: what people see. 2^48 leaves collisions to a sweep of millions.
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_string()
+    }
+
+    /// Parses the 64 hexadecimal digits that `Display` writes.
+    pub fn parse(text: &str) -> Option<TaskKey> {
+        blake3::Hash::from_hex(text).ok().map(|hash| TaskKey(*hash.as_bytes()))
+    }
+}
+
+impl fmt::Display for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskKey({})", self.short())
+    }
+}
+
+impl Serialize for TaskKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_string())
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        TaskKey::parse(&text).ok_or_else(|| serde::de::Error::custom("a task key is 64 hexadecimal digits"))
+    }
+}
+
+/// Anything a worker can be asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Question {
+    Train(TrainQuestion),
+    Evaluate(EvaluateQuestion),
+}
+
+impl Question {
+    /// The bytes that are hashed and sent.
+    pub fn canonical(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("questions hold only finite numbers, strings and lists")
+    }
+
+    pub fn key(&self) -> TaskKey {
+        TaskKey::of(&self.canonical())
+    }
+}
+
+/// The examples a question is about: a name to find a reader by, and what the bytes must hash to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataId {
+    /// `digits`, `mnist`: the kind of reader.
+    pub name: String,
+    /// BLAKE3 over the decoded images and labels of both splits, hexadecimal.
+    pub digest: String,
+}
+
+/// Train one model. The answer is its checkpoints.
+///
+/// Which epochs are kept is not part of the question: the weights after epoch 5 are the same
+/// whether or not those after epoch 3 were written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainQuestion {
+    pub version: u32,
+    pub data: DataId,
+    pub model: Model,
+    pub method: Method,
+    pub optimizer: Optimizer,
+    pub schedule: Schedule,
+    pub epochs: u32,
+    pub batch_size: u32,
+    /// Seeds the initial weights, the order of examples and the training attack.
+    pub seed: u64,
+}
+
+/// Attack one checkpoint over one shard of the test set. The answer is one [`Level`] per example.
+///
+/// [`Level`]: crate::outcome::Level
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateQuestion {
+    pub version: u32,
+    /// The training run, and the epoch of it, whose weights are attacked.
+    pub train: TaskKey,
+    pub epoch: u32,
+    pub data: DataId,
+    pub model: Model,
+    pub norm: Norm,
+    pub attack: Attack,
+    /// Positive, ascending, distinct.
+    pub epsilons: Vec<f64>,
+    /// First example of the test set, and one past the last.
+    pub examples: [u32; 2],
+    pub batch_size: u32,
+    /// Seeds the random starts, together with the example's index, the epsilon and the restart.
+    pub seed: u64,
+}
+
+impl EvaluateQuestion {
+    /// The same question with the epsilon grid left out: answers of one family can be reused for
+    /// one another epsilon by epsilon, see [`crate::outcome::Known`].
+    pub fn family(&self) -> TaskKey {
+        let bare = EvaluateQuestion { epsilons: Vec::new(), ..self.clone() };
+        Question::Evaluate(bare).key()
+    }
+}

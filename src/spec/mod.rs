@@ -1,0 +1,4 @@
+pub mod recipe;
+pub mod sweep;
+pub use recipe::*;
+pub use sweep::*;

@@ -1,0 +1,253 @@
+//! The vocabulary of a trial: model, method, optimizer, schedule, attack.
+//!
+//! These types are both what a user writes and, with every default filled in, what a task's
+//! identity is computed from (see [`crate::plan::question`]). So their serialised form is stable:
+//! a new field must be skipped when it holds the value that reproduces the old behaviour.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The ball an adversarial perturbation lives in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Norm {
+    /// Largest change of any pixel.
+    #[default]
+    Linf,
+    /// Euclidean length over all pixels.
+    L2,
+}
+
+/// A network architecture. Inputs are NCHW in [0,1]; outputs are logits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Model {
+    /// One affine map from pixels to logits.
+    Linear {},
+    /// Fully connected layers with ReLU between them.
+    Mlp {
+        /// Widths of the hidden layers, 1 to 8192 each.
+        #[serde(default = "default::mlp_hidden")]
+        hidden: Vec<u32>,
+    },
+    /// Two 5x5 convolutions (3x3 for inputs under 16 pixels), each with ReLU and 2x2 max pooling,
+    /// then one hidden fully connected layer.
+    Smallcnn {
+        /// Output channels of the two convolutions.
+        #[serde(default = "default::smallcnn_channels")]
+        channels: [u32; 2],
+        /// Width of the fully connected layer.
+        #[serde(default = "default::smallcnn_hidden")]
+        hidden: u32,
+    },
+}
+
+/// How a trial trains.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Method {
+    /// Cross-entropy on clean examples.
+    Natural {},
+    /// Cross-entropy on PGD examples (Madry et al., arXiv 1706.06083).
+    Pgd {
+        /// Radius of the training attack, pixel units of [0,1].
+        epsilon: f64,
+        /// Gradient steps of the training attack.
+        #[serde(default = "default::method_steps")]
+        steps: u32,
+        /// Step size, pixel units; 2.5 epsilon / steps when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<f64>,
+        #[serde(default)]
+        norm: Norm,
+    },
+    /// TRADES (Zhang et al., arXiv 1901.08573): CE(clean) + beta KL(clean || adversarial).
+    Trades {
+        /// Radius of the training attack, pixel units of [0,1].
+        epsilon: f64,
+        /// Weight of the robust term.
+        #[serde(default = "default::trades_beta")]
+        beta: f64,
+        #[serde(default = "default::method_steps")]
+        steps: u32,
+        /// Step size, pixel units; 2.5 epsilon / steps when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<f64>,
+        #[serde(default)]
+        norm: Norm,
+    },
+}
+
+/// The update rule of the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Optimizer {
+    /// Stochastic gradient descent, PyTorch's definition (momentum buffer starts at the gradient).
+    Sgd {
+        #[serde(default = "default::sgd_lr")]
+        lr: f64,
+        #[serde(default = "default::sgd_momentum")]
+        momentum: f64,
+        /// L2 penalty, added to the gradient.
+        #[serde(default)]
+        weight_decay: f64,
+        #[serde(default)]
+        nesterov: bool,
+    },
+    /// Adam with decoupled weight decay (arXiv 1711.05101), PyTorch's definition.
+    Adamw {
+        #[serde(default = "default::adamw_lr")]
+        lr: f64,
+        #[serde(default = "default::adamw_betas")]
+        betas: [f64; 2],
+        #[serde(default = "default::adamw_eps")]
+        eps: f64,
+        #[serde(default = "default::adamw_weight_decay")]
+        weight_decay: f64,
+    },
+}
+
+/// The learning rate over a training run, as a factor on the optimizer's `lr`, updated every step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Schedule {
+    /// Factor 1 throughout.
+    Constant {},
+    /// Multiplied by `gamma` at each milestone.
+    Step {
+        /// Fractions of the run, ascending, each in (0, 1).
+        #[serde(default = "default::step_milestones")]
+        milestones: Vec<f64>,
+        #[serde(default = "default::step_gamma")]
+        gamma: f64,
+    },
+    /// Half a cosine from 1 down to 0 (arXiv 1608.03983).
+    Cosine {},
+    /// Cosine up from 1/25 to 1 over the first `warmup` of the run, then cosine down to 1e-4 / 25
+    /// (arXiv 1708.07120, PyTorch's OneCycleLR defaults).
+    OneCycle {
+        /// Fraction of the run spent rising, in (0, 1).
+        #[serde(default = "default::one_cycle_warmup")]
+        warmup: f64,
+    },
+}
+
+/// An attack of the evaluation. Every attack sees the true labels and the whole pipeline's gradient.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Attack {
+    /// One gradient step of length epsilon (arXiv 1412.6572).
+    Fgsm {},
+    /// Projected gradient ascent on the cross-entropy from a random start (arXiv 1706.06083).
+    Pgd {
+        #[serde(default = "default::attack_steps")]
+        steps: u32,
+        /// Step size, pixel units; 2.5 epsilon / steps when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<f64>,
+        /// Independent random starts.
+        #[serde(default = "default::attack_restarts")]
+        restarts: u32,
+    },
+}
+
+impl Model {
+    /// The name users write.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Model::Linear {} => "linear",
+            Model::Mlp { .. } => "mlp",
+            Model::Smallcnn { .. } => "smallcnn",
+        }
+    }
+}
+
+impl Method {
+    /// The name users write.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Method::Natural {} => "natural",
+            Method::Pgd { .. } => "pgd",
+            Method::Trades { .. } => "trades",
+        }
+    }
+
+    /// Forward and backward passes that one example costs in one epoch: (forwards, backwards).
+    pub fn passes(&self) -> (u32, u32) {
+        match self {
+            Method::Natural {} => (1, 1),
+            Method::Pgd { steps, .. } => (steps + 1, steps + 1),
+            // The clean logits of the inner loop are computed once; the outer loss sees both branches.
+            Method::Trades { steps, .. } => (steps + 3, steps + 2),
+        }
+    }
+}
+
+impl Attack {
+    /// The name users write.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Attack::Fgsm {} => "fgsm",
+            Attack::Pgd { .. } => "pgd",
+        }
+    }
+
+    /// Gradient steps over all restarts that a robust example costs at one epsilon.
+    pub fn steps(&self) -> u32 {
+        match self {
+            Attack::Fgsm {} => 1,
+            Attack::Pgd { steps, restarts, .. } => steps * restarts,
+        }
+    }
+}
+
+mod default {
+    pub fn mlp_hidden() -> Vec<u32> {
+        vec![256, 128]
+    }
+    pub fn smallcnn_channels() -> [u32; 2] {
+        [16, 32]
+    }
+    pub fn smallcnn_hidden() -> u32 {
+        100
+    }
+    pub fn method_steps() -> u32 {
+        10
+    }
+    pub fn trades_beta() -> f64 {
+        6.0
+    }
+    pub fn sgd_lr() -> f64 {
+        0.1
+    }
+    pub fn sgd_momentum() -> f64 {
+        0.9
+    }
+    pub fn adamw_lr() -> f64 {
+        1e-3
+    }
+    pub fn adamw_betas() -> [f64; 2] {
+        [0.9, 0.999]
+    }
+    pub fn adamw_eps() -> f64 {
+        1e-8
+    }
+    pub fn adamw_weight_decay() -> f64 {
+        0.01
+    }
+    pub fn step_milestones() -> Vec<f64> {
+        vec![0.5, 0.75]
+    }
+    pub fn step_gamma() -> f64 {
+        0.1
+    }
+    pub fn one_cycle_warmup() -> f64 {
+        0.3
+    }
+    pub fn attack_steps() -> u32 {
+        40
+    }
+    pub fn attack_restarts() -> u32 {
+        1
+    }
+}

@@ -1,0 +1,116 @@
+//! A validated sweep: what the YAML file means once grids are expanded and defaults filled in.
+
+use super::recipe::{Attack, Method, Model, Norm, Optimizer, Schedule};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// One YAML file, validated and expanded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sweep {
+    /// Letters, digits, `-`, `_` and `.`; names the run's folder.
+    pub name: String,
+    /// Seed of the evaluation's random streams (trials have seeds of their own).
+    pub seed: u64,
+    pub dataset: Dataset,
+    /// Column names of the varied settings, in the order of the grid, e.g. `model`, `optimizer.sgd.lr`.
+    pub axes: Vec<String>,
+    /// The expanded grid times seeds: duplicates merged, in grid order, seeds innermost.
+    pub trials: Vec<Trial>,
+    pub evaluate: Evaluate,
+    pub counts: GridCounts,
+}
+
+/// How the grid became trials; `epsweep plan` prints it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct GridCounts {
+    /// Points of the grid with `when` applied, before anything is dropped.
+    pub points: usize,
+    /// Points dropped by `exclude`.
+    pub excluded: usize,
+    /// Points added by `include`.
+    pub included: usize,
+    /// Points that `sample` left out.
+    pub unsampled: usize,
+    /// Points that turned out equal to another one and were merged into it.
+    pub merged: usize,
+    /// Points that remain; trials are this many times the seeds.
+    pub configs: usize,
+}
+
+/// Where the examples come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dataset {
+    /// 1,797 handwritten 8x8 digits, embedded in the binary, with a fixed split.
+    Digits {},
+    /// MNIST's own IDX files, gzipped or plain.
+    Mnist {
+        /// Absolute after validation.
+        dir: PathBuf,
+    },
+}
+
+/// One point of the training grid, seed included: one model being trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// One formatted value per axis of the sweep, e.g. `pgd(epsilon=0.1)`; empty where the axis does not apply.
+    pub axes: Vec<String>,
+    pub recipe: Recipe,
+    pub seed: u64,
+}
+
+/// All that determines a training run but the data and the seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    pub model: Model,
+    pub method: Method,
+    pub optimizer: Optimizer,
+    pub schedule: Schedule,
+    /// At least 1.
+    pub epochs: u32,
+    /// Examples per step, at least 1; the last, smaller batch of an epoch is used too.
+    pub batch_size: u32,
+}
+
+/// The evaluation grid, the same for every trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluate {
+    pub epochs: EvalEpochs,
+    pub norm: Norm,
+    /// Ascending, distinct, each at least 0; 0 stands for clean accuracy.
+    pub epsilons: Vec<f64>,
+    /// With distinct names, at least one.
+    pub attacks: Vec<NamedAttack>,
+    /// How many examples from the start of the test set; `None` means all.
+    pub test_examples: Option<u32>,
+    /// Examples per forward pass of the attack loop.
+    pub batch_size: u32,
+}
+
+/// An attack under the name that stands in the `attack` column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedAttack {
+    pub name: String,
+    pub attack: Attack,
+}
+
+/// At which epochs checkpoints are kept and evaluated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvalEpochs {
+    /// Ascending and distinct, each at least 1; those beyond a trial's last epoch do not apply to it.
+    pub at: Vec<u32>,
+    /// Also after the last epoch of the trial.
+    pub last: bool,
+}
+
+impl EvalEpochs {
+    /// The epochs at which a trial of `epochs` epochs is evaluated: ascending, distinct, possibly empty.
+    pub fn of(&self, epochs: u32) -> Vec<u32> {
+        let mut chosen: Vec<u32> = self.at.iter().copied().filter(|&e| e <= epochs).collect();
+        if self.last && chosen.last() != Some(&epochs) {
+            chosen.push(epochs);
+        }
+        chosen
+    }
+}
