@@ -1,7 +1,9 @@
-//! Who may call. On loopback anybody; beyond it, only holders of the token.
+//! Who may call: on loopback anybody; beyond it, only holders of the token. Both ends stand here.
 
 use std::path::Path;
 use std::sync::Arc;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
 /// The rule that a listener applies to every call. Cheap to clone.
@@ -24,6 +26,9 @@ pub enum TokenError {
     #[error("the token in {path} is shorter than 16 characters")]
     #[diagnostic(help("make one with: head -c 32 /dev/urandom | base64 > {path}; chmod 600 {path}"))]
     Short { path: String },
+    #[error("the token in {path} is not plain ASCII")]
+    #[diagnostic(help("make one with: head -c 32 /dev/urandom | base64 > {path}; chmod 600 {path}"))]
+    NotAscii { path: String },
 }
 
 /// Reads a token: the file's first line, so that it never stands on a command line.
@@ -62,6 +67,33 @@ impl Access {
             Some(_) => Err(Status::unauthenticated("the token is not this coordinator's; see --token-file")),
             None => Err(Status::unauthenticated("this coordinator wants a token; see --token-file")),
         }
+    }
+}
+
+/// The caller's side: adds the token to every call.
+#[derive(Debug, Clone, Default)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    /// The token in `path`, or none.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no token.
+    pub fn from_file(path: Option<&Path>) -> Result<Bearer, TokenError> {
+        let Some(path) = path else { return Ok(Bearer(None)) };
+        let value = format!("Bearer {}", read_token(path)?).parse::<MetadataValue<Ascii>>();
+        let mut value = value.map_err(|_| TokenError::NotAscii { path: path.display().to_string() })?;
+        value.set_sensitive(true);
+        Ok(Bearer(Some(value)))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
     }
 }
 

@@ -16,12 +16,14 @@ mod client_service;
 mod core;
 mod live;
 mod prepare;
+mod publish;
 mod server;
 mod worker_service;
 
 pub use self::core::{Core, CoreGone, Handle, Notice, OpenError, Recovery};
-pub use auth::{Access, TokenError, read_token};
+pub use auth::{Access, Bearer, TokenError, read_token};
 pub use prepare::{PrepareError, Prepared, replan};
+pub use publish::{PublishError, Published, publish};
 pub use server::{Server, ServerError, ServerOptions};
 
 /// The meaning of the worker messages; see proto/epsweep/v1/worker.proto.

@@ -186,6 +186,22 @@ impl Ledger {
         Ok((failed, retries))
     }
 
+    /// Unix time of the last thing that happened, in milliseconds.
+    pub fn last_event_ms(&self) -> Option<i64> {
+        self.connection.query_row("SELECT max(at_ms) FROM history", [], |row| row.get(0)).ok().flatten()
+    }
+
+    /// How many tasks of a sweep had been answered when it was handed in.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn answered_before(&self, stored: &StoredSweep) -> Result<u64, LedgerError> {
+        let sql = "SELECT count(DISTINCT k.task) FROM sweep_tasks k JOIN history h ON h.task = k.task
+                   WHERE k.sweep = ?1 AND h.event = 'committed' AND h.at_ms < ?2";
+        let count = self.connection.query_row(sql, (stored.id, stored.submitted_ms), |row| row.get::<_, i64>(0));
+        count.map(|count| count as u64).map_err(|source| self.fails(source))
+    }
+
     fn costs(&self) -> Result<Vec<Cost>, LedgerError> {
         let query = || -> rusqlite::Result<Vec<Cost>> {
             let sql = "SELECT task, attempt, kind, worker, seconds, forwards, backwards, examples FROM costs";
