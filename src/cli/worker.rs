@@ -10,7 +10,6 @@ use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 /// Joins a coordinator and computes what it is leased, until it is told to leave.
@@ -114,21 +113,21 @@ fn parse_device(text: &str) -> Result<(Device, String), Failure> {
 fn watch_signals(cli: &Cli, shutdown: &CancellationToken) -> Result<CancellationToken, Failure> {
     let interrupted = CancellationToken::new();
     let mut terminate = terminate_signal()?;
-    let (with_stdin, by_hand, shutdown) = (cli.exit_with_stdin, interrupted.clone(), shutdown.clone());
+    let (by_hand, shutdown) = (interrupted.clone(), shutdown.clone());
+    let parent_gone = CancellationToken::new();
+    if cli.exit_with_stdin {
+        let gone = parent_gone.clone();
+        // A thread of its own: the runtime would wait for a pending read when it shuts down.
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            gone.cancel();
+        });
+    }
     tokio::spawn(async move {
-        let closed = async {
-            if with_stdin {
-                let mut sink = [0; 64];
-                let mut stdin = tokio::io::stdin();
-                while stdin.read(&mut sink).await.is_ok_and(|read| read > 0) {}
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
         tokio::select! {
             _ = tokio::signal::ctrl_c() => by_hand.cancel(),
             _ = terminate.recv() => {}
-            () = closed => {}
+            () = parent_gone.cancelled() => {}
         }
         shutdown.cancel();
     });
