@@ -109,6 +109,13 @@ pub struct Evaluate {
     pub batch_size: u32,
 }
 
+impl Evaluate {
+    /// The grid that outcomes refer to: without 0, which needs no attack.
+    pub fn positive_epsilons(&self) -> &[f64] {
+        &self.epsilons[self.epsilons.partition_point(|&e| e <= 0.0)..]
+    }
+}
+
 /// An attack under the name that stands in the `attack` column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedAttack {
