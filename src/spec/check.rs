@@ -75,7 +75,13 @@ impl Ranges<'_> {
         content.and_then(|fields| fields.get(field)).map_or(self.node.span, |entry| entry.node.span)
     }
 
-    fn require(&mut self, holds: bool, field: &str, expected: impl Display, found: impl Display) -> Option<&mut Problem> {
+    fn require(
+        &mut self,
+        holds: bool,
+        field: &str,
+        expected: impl Display,
+        found: impl Display,
+    ) -> Option<&mut Problem> {
         if holds {
             return None;
         }
@@ -181,7 +187,8 @@ pub(super) fn radius(epsilon: f64, field: &str, place: Span, norm: Norm, radii: 
     if (0.0..=largest).contains(&epsilon) {
         return None;
     }
-    let problem = Problem::new(place, format!("`{field}` must be from 0 to {largest}, found {epsilon}")).label("out of range");
+    let problem =
+        Problem::new(place, format!("`{field}` must be from 0 to {largest}, found {epsilon}")).label("out of range");
     Some(match norm {
         _ if epsilon < 0.0 => problem.help("a radius is never negative; 0 stands for no attack"),
         Norm::Linf if epsilon <= 255.0 => {

@@ -5,7 +5,7 @@
 //! pass adds its own place. One error per call; callers decode independent parts one by one.
 
 use super::error::{Problem, did_you_mean, join};
-use super::yaml::{Entry, Kind, Node, Scalar};
+use super::yaml::{Entry, Kind, Map, Node, Scalar};
 use serde::Deserializer;
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, EnumAccess, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
@@ -16,7 +16,8 @@ use std::rc::Rc;
 
 /// Words of the language that later releases will understand; a plain "unknown" would mislead
 /// people who read about them.
-const LATER: &[&str] = &["measure", "uncertainty", "autoattack", "apgd", "square", "pretrained", "torchscript", "precision"];
+const LATER: &[&str] =
+    &["measure", "uncertainty", "autoattack", "apgd", "square", "pretrained", "torchscript", "precision"];
 
 /// Decodes `node`, the value of `what`, into a `T`.
 pub(super) fn decode<T: DeserializeOwned>(node: &Node, what: &str) -> Result<T, Problem> {
@@ -31,8 +32,19 @@ pub(super) fn mismatch(node: &Node, what: &str, expected: impl Display) -> Probl
         Kind::Scalar(s) if s.quoted && Scalar { quoted: false, ..s.clone() }.number().is_some() => {
             problem.help("remove the quotes: in quotes it is text, not a number")
         }
-        _ => problem,
+        Kind::List(_) => problem.help("one value belongs here; to try several, vary it in `grid`"),
+        _ => problem.help(format!("write {expected} here")),
     }
+}
+
+/// A map where one name with its fields is expected: mostly, the fields stand beside the name.
+pub(super) fn several_keys<S: AsRef<str>>(node: &Node, map: &Map, what: &str, names: &[S]) -> Problem {
+    let keys: Vec<&String> = map.keys().collect();
+    let known = names.iter().map(AsRef::as_ref).find(|name| map.contains_key(*name));
+    let name = known.or(names.first().map(AsRef::as_ref)).unwrap_or("name");
+    Problem::new(node.span, format!("`{what}` must be one name with its fields below it"))
+        .label(format!("found the keys {}", join(&keys)))
+        .help(format!("put the fields below the name: `{{{name}: {{field: value}}}}`"))
 }
 
 /// An unknown word among `allowed`, as a problem that still needs its place.
@@ -64,7 +76,7 @@ impl de::Error for Problem {
     fn missing_field(field: &'static str) -> Problem {
         Problem::unplaced(format!("the field `{field}` is missing"))
             .label(format!("has no `{field}`"))
-            .help(format!("add `{field}` to it"))
+            .help(format!("add `{field}: ...` to its fields"))
     }
 
     fn invalid_length(len: usize, expected: &dyn Expected) -> Problem {
@@ -206,19 +218,15 @@ impl<'de> Deserializer<'de> for Place<'_> {
                 let (name, entry) = map.get_index(0).ok_or_else(|| self.mismatch("a name"))?;
                 Choice { name, at: entry.key, content: Some(&entry.node) }
             }
-            Kind::Map(map) if map.len() > 1 => {
-                let keys: Vec<&String> = map.keys().collect();
-                let name = keys.iter().find(|key| variants.contains(&key.as_str()));
-                let name = name.map_or(variants.first().copied().unwrap_or("name"), |key| key.as_str());
-                return Err(Problem::new(self.node.span, format!("`{}` must be one name with its fields below it", self.what))
-                    .label(format!("found the keys {}", join(&keys)))
-                    .help(format!("indent the fields below the name: `{{{name}: {{field: value}}}}`")));
-            }
+            Kind::Map(map) if map.len() > 1 => return Err(several_keys(self.node, map, self.what, variants)),
             _ => match self.node.text() {
                 Some(name) => Choice { name, at: self.node.span, content: None },
                 None => return Err(self.mismatch(format!("one of {}", join(variants)))),
             },
         };
+        if !variants.contains(&choice.name) {
+            return Err(unknown(self.what, choice.name, variants).at(choice.at));
+        }
         visitor.visit_enum(choice)
     }
 
@@ -258,7 +266,8 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Problem> {
-        let (what, node) = self.value.take().ok_or_else(|| de::Error::custom("a value was asked for before its key"))?;
+        let (what, node) =
+            self.value.take().ok_or_else(|| de::Error::custom("a value was asked for before its key"))?;
         seed.deserialize(Place { node, what }).map_err(|problem| problem.at(node.span))
     }
 }
@@ -294,11 +303,13 @@ impl<'de> VariantAccess<'de> for Choice<'_> {
     }
 
     fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Problem> {
-        let nothing = indexmap::IndexMap::new();
+        let nothing = Map::new();
         let entries = match self.content {
             Some(node) if !node.is_null() => node.map().ok_or_else(|| {
                 mismatch(node, self.name, "a map of fields").help(match fields.first() {
-                    Some(field) => format!("for example `{{{}: {{{field}: ...}}}}`; its fields are {}", self.name, join(fields)),
+                    Some(field) => {
+                        format!("for example `{{{}: {{{field}: ...}}}}`; its fields are {}", self.name, join(fields))
+                    }
                     None => format!("`{}` takes no fields", self.name),
                 })
             })?,

@@ -1,7 +1,7 @@
 //! The file's top level: which keys there are, and the small values among them.
 
 use super::decode::{decode, mismatch, unknown};
-use super::error::{Problem, Problems};
+use super::error::{Problem, Problems, Span, nearest};
 use super::sweep::Dataset;
 use super::yaml::{Entry, Map, Node};
 use std::collections::HashSet;
@@ -28,7 +28,7 @@ pub(super) struct Document<'n> {
 impl<'n> Document<'n> {
     /// Finds the parts; notes unknown keys and missing parts.
     pub fn read(tree: &'n Node, problems: &mut Problems) -> Option<Document<'n>> {
-        let root = fields(tree, "a sweep", &KEYS, problems)?;
+        let root = fields(tree, "sweep", &KEYS, problems)?;
         let part = |key: &str| root.get(key).filter(|entry| !entry.node.is_null());
         for (key, example) in [
             ("dataset", "dataset: digits"),
@@ -36,12 +36,7 @@ impl<'n> Document<'n> {
             ("evaluate", "evaluate: {epsilons: [0, 0.1, 0.2]}"),
         ] {
             if part(key).is_none() {
-                let place = root.get(key).map_or(tree.span, |entry| entry.key);
-                problems.push(
-                    Problem::new(place, format!("the sweep has no `{key}`"))
-                        .label(format!("`{key}` is missing"))
-                        .help(format!("add for example `{example}`")),
-                );
+                problems.extend(missing(root, tree.span, "sweep", key, &KEYS, example));
             }
         }
         Some(Document {
@@ -106,10 +101,11 @@ impl<'n> Document<'n> {
     pub fn seeds(&self, problems: &mut Problems) -> Option<Vec<u64>> {
         let Some(entry) = self.part("seeds") else { return Some(vec![0]) };
         let Some(items) = entry.node.list() else {
-            let count: u32 = problems.keep(
-                decode(&entry.node, "seeds")
-                    .map_err(|problem| problem.help("write how many (`5` for 0 to 4), or list them (`[1, 2, 3]`)")),
-            )?;
+            let count: u32 =
+                problems
+                    .keep(decode(&entry.node, "seeds").map_err(|problem| {
+                        problem.help("write how many (`5` for 0 to 4), or list them (`[1, 2, 3]`)")
+                    }))?;
             let problem = mismatch(&entry.node, "seeds", format!("from 1 to {MAX_SEEDS}"));
             return if (1..=MAX_SEEDS).contains(&count) {
                 Some((0..u64::from(count)).collect())
@@ -149,6 +145,24 @@ pub(super) fn fields<'n>(node: &'n Node, what: &str, allowed: &[&str], problems:
         }
     }
     Some(map)
+}
+
+/// The complaint that `owner` has no `key`; none when an unknown key was probably meant as that one,
+/// because then that key's own complaint says all.
+pub(super) fn missing(
+    map: &Map,
+    place: Span,
+    owner: &str,
+    key: &str,
+    allowed: &[&str],
+    example: &str,
+) -> Option<Problem> {
+    let misspelt = |written: &String| !allowed.contains(&written.as_str()) && nearest(written, allowed) == Some(key);
+    if map.keys().any(misspelt) {
+        return None;
+    }
+    let problem = Problem::new(map.get(key).map_or(place, |entry| entry.key), format!("the {owner} has no `{key}`"));
+    Some(problem.label(format!("`{key}` is missing")).help(format!("add for example `{example}`")))
 }
 
 fn is_name_char(c: char) -> bool {

@@ -123,6 +123,10 @@ impl Problems {
         }
     }
 
+    pub fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
+        problems.into_iter().for_each(|problem| self.push(problem));
+    }
+
     /// The value, or `None` with the problem noted.
     pub fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
         result.map_err(|problem| self.push(problem)).ok()
@@ -278,7 +282,7 @@ pub(super) fn join<S: AsRef<str>>(words: &[S]) -> String {
 }
 
 /// The allowed word within a typing error or two of `word`, or that `word` abbreviates.
-fn nearest<'a, S: AsRef<str>>(word: &str, allowed: &'a [S]) -> Option<&'a str> {
+pub(super) fn nearest<'a, S: AsRef<str>>(word: &str, allowed: &'a [S]) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");
     let wanted = plain(word);
     let tolerance = if wanted.chars().count() <= 3 { 1 } else { 2 };

@@ -2,7 +2,7 @@
 
 use super::check::{self, Radii};
 use super::decode::{decode, mismatch};
-use super::document::fields;
+use super::document::{fields, missing};
 use super::error::{Problem, Problems, Span};
 use super::format;
 use super::recipe::{Attack, Norm};
@@ -30,11 +30,8 @@ pub(super) fn read(node: &Node, dataset: Option<&Dataset>, radii: Radii, problem
     let epsilons = match part("epsilons") {
         Some(node) => epsilons(node, norm, radii, problems),
         None => {
-            problems.push(
-                Problem::new(node.span, "`evaluate` has no `epsilons`")
-                    .label("`epsilons` is missing")
-                    .help("add for example `epsilons: {linspace: [0, 0.3, 16]}`"),
-            );
+            let example = "epsilons: {linspace: [0, 0.3, 16]}";
+            problems.extend(missing(map, node.span, "evaluation", "epsilons", &KEYS, example));
             None
         }
     };
@@ -47,8 +44,16 @@ pub(super) fn read(node: &Node, dataset: Option<&Dataset>, radii: Radii, problem
         Some(node) => Some(count(node, "test_examples", most, problems)?),
         None => None,
     };
-    let batch_size = part("batch_size").map_or(Some(DEFAULT_BATCH), |node| count(node, "batch_size", MAX_BATCH, problems));
-    Some(Evaluate { epochs: epochs?, norm, epsilons: epsilons?, attacks: attacks?, test_examples, batch_size: batch_size? })
+    let batch_size =
+        part("batch_size").map_or(Some(DEFAULT_BATCH), |node| count(node, "batch_size", MAX_BATCH, problems));
+    Some(Evaluate {
+        epochs: epochs?,
+        norm,
+        epsilons: epsilons?,
+        attacks: attacks?,
+        test_examples,
+        batch_size: batch_size?,
+    })
 }
 
 fn count(node: &Node, what: &str, most: u32, problems: &mut Problems) -> Option<u32> {
@@ -105,9 +110,12 @@ fn epsilons(node: &Rc<Node>, norm: Norm, radii: Radii, problems: &mut Problems) 
     epsilons.dedup();
     if epsilons.len() > MAX_EPSILONS {
         problems.push(
-            Problem::new(node.span, format!("{} epsilons are more than the {MAX_EPSILONS} that a curve may have", epsilons.len()))
-                .label("too many")
-                .help("use a coarser grid"),
+            Problem::new(
+                node.span,
+                format!("{} epsilons are more than the {MAX_EPSILONS} that a curve may have", epsilons.len()),
+            )
+            .label("too many")
+            .help("use a coarser grid"),
         );
     }
     Some(epsilons)
@@ -139,7 +147,7 @@ fn attacks(node: &Node, norm: Norm, radii: Radii, problems: &mut Problems) -> Op
     let mut written = Vec::new();
     for item in items {
         let Some(attack) = read_attack(item, problems) else { continue };
-        check::attack(&attack.attack, &attack.node, norm, radii).into_iter().for_each(|problem| problems.push(problem));
+        problems.extend(check::attack(&attack.attack, &attack.node, norm, radii));
         written.push(attack);
     }
     if items.is_empty() {
@@ -174,7 +182,7 @@ fn read_attack(item: &Rc<Node>, problems: &mut Problems) -> Option<Written> {
         }
         _ => (None, item.clone()),
     };
-    let attack = problems.keep(decode(&node, "attacks"))?;
+    let attack = problems.keep(decode(&node, "attack"))?;
     Some(Written { own_name, attack, node })
 }
 

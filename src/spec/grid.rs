@@ -302,7 +302,8 @@ fn drop_excluded(points: &mut Vec<Point>, excludes: &mut [Pattern], settings: &m
         pattern.hits = hits;
         if hits == 0 {
             warnings.push(
-                Problem::new(pattern.span, "this exclude matches no point").help("check its names and values, or remove it"),
+                Problem::new(pattern.span, "this exclude matches no point")
+                    .help("check its names and values, or remove it"),
             );
         }
     }
@@ -332,7 +333,7 @@ impl Merger<'_> {
             match self.settings.identify(&point) {
                 Ok(identity) if self.seen.insert(identity) => distinct.push(point),
                 Ok(_) => self.merged += 1,
-                Err(found) => found.into_iter().for_each(|problem| problems.push(problem)),
+                Err(found) => problems.extend(found),
             }
         }
         distinct
@@ -390,6 +391,11 @@ impl Sample {
         let mut ranked: Vec<([u8; 32], usize)> = points.iter().enumerate().map(rank).collect();
         ranked.sort_unstable();
         let chosen: HashSet<usize> = ranked.into_iter().take(self.n).map(|(_, position)| position).collect();
-        points.into_iter().enumerate().filter(|(position, _)| chosen.contains(position)).map(|(_, point)| point).collect()
+        points
+            .into_iter()
+            .enumerate()
+            .filter(|(position, _)| chosen.contains(position))
+            .map(|(_, point)| point)
+            .collect()
     }
 }

@@ -86,8 +86,7 @@ fn read(
     let dataset = document.dataset(base_dir, problems);
     let radii = check::Radii { pixels: dataset.as_ref().and_then(Dataset::pixels) };
     let seeds = document.seeds(problems);
-    let evaluate =
-        document.evaluate.and_then(|entry| evaluate::read(&entry.node, dataset.as_ref(), radii, problems));
+    let evaluate = document.evaluate.and_then(|entry| evaluate::read(&entry.node, dataset.as_ref(), radii, problems));
     // The grid is expanded only when all else holds: names and types in it were checked before.
     let expanded = grid::expand(&document, radii, problems, warnings)?;
     let (seeds, evaluate) = (seeds?, evaluate?);

@@ -19,7 +19,8 @@ const FRACTION: &str = r"^[-+0-9.eE]+\s*/\s*[-+0-9.eE]+$";
 pub fn schema() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut schema = generator.into_root_schema_for::<File>().to_value();
-    schema["patternProperties"] = json!({"^x-": {"description": "Free for your own use, e.g. as a place for YAML anchors."}});
+    schema["patternProperties"] =
+        json!({"^x-": {"description": "Free for your own use, e.g. as a place for YAML anchors."}});
     accept_spellings(&mut schema);
     schema
 }
@@ -144,9 +145,7 @@ written_schema!(FinalWord, |_| json_schema!({"const": "final"}));
 
 written_schema!(Values, |_| {
     let triple = |third: &str| json!({"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "number"}, "description": third});
-    let generator = |name: &str, meaning: &str| {
-        json!({"type": "object", "properties": {name: triple(meaning)}, "required": [name], "additionalProperties": false})
-    };
+    let generator = |name: &str, meaning: &str| json!({"type": "object", "properties": {name: triple(meaning)}, "required": [name], "additionalProperties": false});
     json_schema!({
         "description": "Values: a list, or a generator.",
         "oneOf": [
@@ -210,7 +209,8 @@ written_schema!(AttackItem, |generator| {
 
 /// The schema of `{name: strong, pgd: {...}}` from that of `{pgd: {...}}`.
 fn with_name(mut kind: Value) -> Value {
-    kind["properties"]["name"] = json!({"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,60}$", "description": "Stands in the tables."});
+    kind["properties"]["name"] =
+        json!({"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,60}$", "description": "Stands in the tables."});
     kind
 }
 
@@ -229,7 +229,9 @@ fn accept_spellings(schema: &mut Value) {
 }
 
 fn accept_fractions(map: &mut Map<String, Value>) {
-    let is = |kind: &Value, name: &str| *kind == json!(name) || kind.as_array().is_some_and(|kinds| kinds.contains(&json!(name)));
+    let is = |kind: &Value, name: &str| {
+        *kind == json!(name) || kind.as_array().is_some_and(|kinds| kinds.contains(&json!(name)))
+    };
     let Some(kind) = map.get("type").filter(|kind| is(kind, "number")) else { return };
     let mut choices = vec![json!({"type": "number"}), json!({"type": "string", "pattern": FRACTION})];
     if is(kind, "null") {

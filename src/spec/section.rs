@@ -1,6 +1,6 @@
 //! The settings of a trial: six sections, the names and fields that each allows, and dotted paths.
 
-use super::decode::{decode, unknown};
+use super::decode::{decode, several_keys, unknown};
 use super::error::{Problem, Problems, Span};
 use super::recipe::{Method, Model, Optimizer, Schedule};
 use super::yaml::{Kind, Node};
@@ -132,7 +132,9 @@ impl Path {
         let parts: Vec<&str> = text.split('.').collect();
         let section = Section::from_name(parts[0]).ok_or_else(|| unknown_section(parts[0], text).at(span))?;
         let too_deep = |limit: &str| {
-            Problem::new(span, format!("`{text}` leads nowhere")).label("path too long").help(format!("write `{limit}`"))
+            Problem::new(span, format!("`{text}` leads nowhere"))
+                .label("path too long")
+                .help(format!("write `{limit}`"))
         };
         let mut path = Path { section, name: None, field: None };
         let Some(name) = parts.get(1) else { return Ok(path) };
@@ -141,7 +143,8 @@ impl Path {
             let problem = unknown(section.name(), name, &shape.names).at(span);
             let owner = shape.names.iter().find(|n| shape.fields(n).is_some_and(|f| f.iter().any(|f| f == name)));
             return Err(match owner {
-                Some(owner) => problem.help(format!("name the {section} too: `{section}.{owner}.{name}`", section = section.name())),
+                Some(owner) => problem
+                    .help(format!("name the {section} too: `{section}.{owner}.{name}`", section = section.name())),
                 None => problem,
             });
         };
@@ -177,7 +180,7 @@ impl std::fmt::Display for Path {
 fn unknown_section(word: &str, path: &str) -> Problem {
     match path.strip_prefix("trial.") {
         Some(rest) => Problem::unplaced("paths start inside `trial`").help(format!("write `{rest}`")),
-        None => unknown("setting of a trial", word, &Section::NAMES),
+        None => unknown("setting", word, &Section::NAMES),
     }
 }
 
@@ -195,6 +198,7 @@ pub(super) fn check_names(section: Section, node: &Node, wildcard: bool, problem
         Kind::List(items) if wildcard => {
             items.iter().for_each(|item| check_names(section, item, wildcard, problems));
         }
+        Kind::Map(map) if map.len() > 1 => problems.push(several_keys(node, map, section.name(), &shape.names)),
         Kind::Map(map) => {
             for (name, entry) in map {
                 let Some(fields) = shape.fields(name) else {
@@ -223,7 +227,7 @@ mod tests {
     fn shapes_follow_the_recipe_types() {
         let shape = Section::Optimizer.shape().expect("optimizers have names");
         assert_eq!(shape.names, ["sgd", "adamw"]);
-        assert_eq!(shape.fields("sgd").expect("sgd"), ["lr", "momentum", "weight_decay", "nesterov"]);
+        assert_eq!(shape.fields("sgd").expect("sgd"), ["lr", "momentum", "nesterov", "weight_decay"]);
         assert_eq!(Section::Method.shape().expect("methods").fields("natural").expect("natural").len(), 0);
         assert!(Section::Epochs.shape().is_none());
     }

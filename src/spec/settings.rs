@@ -81,7 +81,8 @@ impl Settings {
 
     /// The number of the point's setting of `section`, for [`Settings::get`].
     pub fn resolve(&mut self, section: Section, point: &Point) -> usize {
-        let mut ids: Vec<u32> = point.iter().copied().filter(|&id| self.overridden(id).path.section == section).collect();
+        let mut ids: Vec<u32> =
+            point.iter().copied().filter(|&id| self.overridden(id).path.section == section).collect();
         // A whole setting first, then its fields, whatever the order of the axes.
         ids.sort_by_key(|&id| self.overridden(id).path.depth());
         if let Some(&known) = self.tables[section.index()].by_overrides.get(&ids[..]) {
@@ -103,7 +104,8 @@ impl Settings {
             Ok(node) => node,
             Err(problem) => return Resolved { node: None, value: Value::Null, outcome: Err(vec![problem]) },
         };
-        let as_written = |problems| Resolved { value: written(&node), node: Some(node.clone()), outcome: Err(problems) };
+        let as_written =
+            |problems| Resolved { value: written(&node), node: Some(node.clone()), outcome: Err(problems) };
         let setting = match section.decode(&node) {
             Ok(setting) => setting,
             Err(problem) => return as_written(vec![problem]),
@@ -169,11 +171,13 @@ impl Settings {
 
     fn not_in_use(&self, change: &Override, name: &str, current: &str, node: Option<&Node>) -> Problem {
         let section = change.path.section.name();
-        let problem = Problem::new(change.key, format!("`{}` does not apply where `{section}` is `{current}`", change.path));
+        let problem =
+            Problem::new(change.key, format!("`{}` does not apply where `{section}` is `{current}`", change.path));
         let problem = problem.label(format!("only for `{section}: {name}`"));
         match node.map(|node| node.span) {
-            Some(span) if span == self.trial => problem
-                .help(format!("`{current}` is the default; add `{section}: {name}` to `trial`")),
+            Some(span) if span == self.trial => {
+                problem.help(format!("`{current}` is the default; add `{section}: {name}` to `trial`"))
+            }
             Some(span) => problem
                 .also(span, format!("`{current}` is chosen here"))
                 .help(format!("limit this to the points it applies to: add `when: {{{section}: {name}}}` beside it")),

@@ -40,7 +40,8 @@ fn not_a_list(node: &Node, what: &str) -> Problem {
 fn generate(node: &Node) -> Result<Vec<Rc<Node>>, Problem> {
     let map = node.map().filter(|map| map.len() == 1);
     let (name, entry) = map.and_then(|map| map.first()).ok_or_else(|| {
-        Problem::new(node.span, "a generator stands alone").help("for example `{linspace: [0, 0.3, 16]}`, nothing beside it")
+        Problem::new(node.span, "a generator stands alone")
+            .help("for example `{linspace: [0, 0.3, 16]}`, nothing beside it")
     })?;
     let numbers: [f64; 3] = decode(&entry.node, name).map_err(|problem| problem.help(usage(name)))?;
     let wrong = |message: String| Problem::new(entry.node.span, message).help(usage(name));
@@ -117,7 +118,10 @@ mod tests {
         assert_eq!(made("{range: [0, 0.3, 0.1]}"), Ok(tenths));
         assert_eq!(made("{range: [5, 1, -2]}"), Ok(["5", "3", "1"].map(String::from).to_vec()));
         assert_eq!(made("{range: [0, 1, 0.3]}"), Ok(["0", "0.3", "0.6", "0.9"].map(String::from).to_vec()));
-        assert_eq!(made("{logspace: [0.001, 10, 5]}"), Ok(["0.001", "0.01", "0.1", "1", "10"].map(String::from).to_vec()));
+        assert_eq!(
+            made("{logspace: [0.001, 10, 5]}"),
+            Ok(["0.001", "0.01", "0.1", "1", "10"].map(String::from).to_vec())
+        );
         assert_eq!(made("{linspace: [0, 8/255, 3]}").expect("fractions").len(), 3);
         assert_eq!(made("{linspace: [2, 2, 1]}"), Ok(vec!["2".to_string()]));
     }

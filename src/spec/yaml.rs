@@ -6,7 +6,7 @@
 
 use super::error::{Problem, Span};
 use indexmap::IndexMap;
-use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span as EventSpan, Tag};
+use serde_yaml::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span as EventSpan, Tag};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -272,6 +272,15 @@ where
         let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line = self.text[line_start..].lines().next().unwrap_or("");
         let indentation = &line[..line.len() - line.trim_start().len()];
+        if matches!(error.kind(), ErrorKind::UnknownAnchor) {
+            let alias = line[start - line_start..].split([' ', ',', ']', '}']).next().unwrap_or("");
+            return Problem::new(
+                Span { start, end: start + alias.len() },
+                format!("nothing is called `{}`", alias.trim_start_matches('*')),
+            )
+            .label("an alias without its anchor")
+            .help("put `&name` before the value that is meant, further up in the file");
+        }
         let problem = match indentation.find('\t') {
             Some(tab) => {
                 let tab = line_start + tab;
@@ -316,9 +325,11 @@ fn check_tag(tag: Option<&Tag>, span: Span) -> Result<bool, Problem> {
     match tag {
         None => Ok(false),
         Some(tag) if tag.handle() == "tag:yaml.org,2002:" => Ok(tag.suffix() == "str"),
-        Some(tag) => Err(Problem::new(span, format!("tags such as `{}{}` have no meaning here", tag.handle(), tag.suffix()))
-            .label("this value carries the tag")
-            .help("remove the tag")),
+        Some(tag) => {
+            Err(Problem::new(span, format!("tags such as `{}{}` have no meaning here", tag.handle(), tag.suffix()))
+                .label("this value carries the tag")
+                .help("remove the tag"))
+        }
     }
 }
 
@@ -340,7 +351,8 @@ impl Scalar {
         if self.quoted {
             return None;
         }
-        let radix = |prefix, radix| self.text.strip_prefix(prefix).map(|digits| i128::from_str_radix(digits, radix).ok());
+        let radix =
+            |prefix, radix| self.text.strip_prefix(prefix).map(|digits| i128::from_str_radix(digits, radix).ok());
         if let Some(parsed) = radix("0x", 16).or_else(|| radix("0o", 8)) {
             return parsed;
         }
