@@ -1,13 +1,14 @@
 //! Compiles proto/ with protox (no protoc needed) and lets binaries find libtorch without LD_LIBRARY_PATH.
 
+use prost::Message;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let protos = ["proto/epsweep/v1/worker.proto", "proto/epsweep/v1/client.proto"];
     let descriptors = protox::compile(protos, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
-        .file_descriptor_set_path(out.join("descriptors.bin"))
         .bytes(".")
         .compile_fds_with_config(descriptors, Default::default())?;
     println!("cargo::rerun-if-changed=proto");
