@@ -49,7 +49,12 @@ pub fn percent(value: f64) -> String {
     format!("{:.1}\u{202f}%", 100.0 * value)
 }
 
-/// `[94.2, 98.8]`, in percent.
+/// `95 %`; as many digits as the value needs.
+pub fn percent_tick(value: f64) -> String {
+    format!("{}\u{202f}%", significant((100.0 * value * 1e6).round() / 1e6, 4))
+}
+
+/// `94.2–98.8`, in percent.
 pub fn percent_range(low: f64, high: f64) -> String {
     format!("{:.1}–{:.1}", 100.0 * low, 100.0 * high)
 }
