@@ -1,1 +1,51 @@
-//! todo
+//! What people read: tables, plots and one page, written anew from the results at any time.
+//!
+//! ```text
+//!  Results ─► frontier ─► Study ─┬─► tables ─► trials, curves, frontier, costs  (.csv, .parquet)
+//!  CostRow ──────────────────────┤
+//!  Provenance ───────────────────┴─► plot ──► frontier, curves, tradeoff (.svg) ─► page ─► index.html
+//! ```
+//!
+//! `curves.*` and `frontier.*` depend on the results alone: no clock, no worker, no seconds.
+//! Every file appears whole or not at all.
+
+mod files;
+mod format;
+mod input;
+mod page;
+mod parquet;
+mod plot;
+mod study;
+mod table;
+mod tables;
+
+#[cfg(test)]
+mod tests;
+
+pub use input::{CostRow, Failure, Provenance, ReportError, WorkerLine, Written};
+
+use crate::frontier::Results;
+use std::path::Path;
+use study::Study;
+
+/// Writes every table, every plot and the page into `dir`, which is made if need be.
+///
+/// `results` may be those of a sweep that is still running or has failed in part; the page says so.
+pub fn write(
+    dir: &Path,
+    results: &Results,
+    costs: &[CostRow],
+    provenance: &Provenance,
+) -> Result<Written, ReportError> {
+    let study = Study::new(results);
+    let mut files = files::Files::new(dir)?;
+    for table in [tables::trials(&study), tables::curves(&study), tables::frontier(&study), tables::costs(costs)] {
+        files.write(&format!("{}.csv", table.name), &table.csv()?)?;
+        files.write(&format!("{}.parquet", table.name), &parquet::encode(&table)?)?;
+    }
+    for (name, svg) in plot::files(&study) {
+        files.write(name, svg.as_bytes())?;
+    }
+    files.write("index.html", page::render(&study, costs, provenance).into_string().as_bytes())?;
+    Ok(Written { files: files.written, finished: study.finished(), trials: results.trials.len() })
+}

@@ -1,0 +1,58 @@
+//! The page: one file that opens from disk, with its style, its script and its figures inside.
+
+mod figures;
+mod headline;
+mod made;
+mod table;
+
+use super::format::norm;
+use super::input::{CostRow, Provenance};
+use super::plot::{FIGURE_CSS, clean};
+use super::study::Study;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+pub fn render(study: &Study, costs: &[CostRow], provenance: &Provenance) -> Markup {
+    let results = study.results;
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="generator" content={ "epsweep " (provenance.epsweep) };
+                title { (clean(&results.sweep)) " · robustness and accuracy" }
+                style { (PreEscaped(STYLE)) (PreEscaped(FIGURE_CSS)) }
+            }
+            body {
+                main {
+                    header {
+                        p.kicker {
+                            "Accuracy and robustness"
+                            @if !provenance.data.is_empty() { " · " (clean(&provenance.data)) }
+                            " · " (norm(&results.norm))
+                        }
+                        h1 { (clean(&results.sweep)) }
+                        (headline::lede(study))
+                        (headline::cards(study, costs, provenance))
+                        (headline::banner(study, provenance))
+                    }
+                    @if !study.frontier.candidates.is_empty() {
+                        (figures::control(study))
+                        (figures::frontier(study))
+                        (figures::curves(study))
+                        (figures::tradeoff(study))
+                    }
+                    (table::section(study))
+                    (made::section(study, costs, provenance))
+                }
+                div #tip role="tooltip" hidden {}
+                script type="application/json" #data { (PreEscaped(figures::data(study))) }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    }
+}

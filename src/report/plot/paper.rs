@@ -1,0 +1,169 @@
+//! The plots as files of their own: a white ground, a fixed palette, nothing to load.
+
+use super::curves;
+use super::plane::Plane;
+use super::scale::{Px, Size};
+use super::tradeoff::{epochs, trails};
+use super::{clean, colour_class};
+use crate::report::format::{counted, norm, short_epsilon};
+use crate::report::study::Study;
+use maud::{Markup, html};
+
+/// `(name, content)` of every SVG file.
+pub fn files(study: &Study) -> Vec<(&'static str, String)> {
+    vec![("frontier.svg", frontier(study)), ("curves.svg", curve_sheet(study)), ("tradeoff.svg", tradeoff_sheet(study))]
+}
+
+/// Rules for the marks, shared with the page, which sets the colours as properties.
+pub const FIGURE_CSS: &str = include_str!("figure.css");
+
+/// Colours on white: after Okabe and Ito (2008), without their yellow, which white swallows.
+const PAPER: [(&str, &str); 16] = [
+    ("--ink", "#1d1d1f"),
+    ("--soft", "#55585f"),
+    ("--faint", "#b9bcc3"),
+    ("--hair", "#e6e7ea"),
+    ("--ground", "#ffffff"),
+    ("--accent", "#1d1d1f"),
+    ("--wash", "#f3f4f6"),
+    ("--k0", "#0072b2"),
+    ("--k1", "#d55e00"),
+    ("--k2", "#009e73"),
+    ("--k3", "#cc79a7"),
+    ("--k4", "#e69f00"),
+    ("--k5", "#56b4e9"),
+    ("--k6", "#882255"),
+    ("--k7", "#4d4d4d"),
+    ("--kx", "#b9bcc3"),
+];
+
+/// A whole file around `content`.
+fn sheet(width: f64, height: f64, title: &str, foot: &str, content: Markup) -> String {
+    let mut style = FIGURE_CSS.to_owned();
+    for (name, value) in PAPER {
+        style = style.replace(&format!("var({name})"), value);
+    }
+    let markup = html! {
+        svg.plot.paper xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (Px(width)) " " (Px(height)) }
+            width=(Px(width)) height=(Px(height)) font-family="Inter, Helvetica, Arial, sans-serif" font-size="12" {
+            style { (maud::PreEscaped(style)) }
+            rect width=(Px(width)) height=(Px(height)) fill="#ffffff" {}
+            text.heading x="24" y="32" { (clean(title)) }
+            (content)
+            text.foot x="24" y=(Px(height - 16.0)) { (clean(foot)) }
+        }
+    };
+    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n", markup.into_string())
+}
+
+/// What every figure must say: n and the interval.
+pub fn foot(study: &Study, what: &str) -> String {
+    let seeds = study.frontier.candidates.iter().map(|c| c.seeds);
+    let (least, most) = (seeds.clone().min().unwrap_or(0), seeds.max().unwrap_or(0));
+    let seeds = if least == most { counted(most, "seed") } else { format!("{least} to {most} seeds") };
+    let over = if most > 1 { "seeds and examples" } else { "examples (one seed says nothing about others)" };
+    format!(
+        "n = {} test examples, {seeds}. {what}: 95\u{202f}% bootstrap over {over}.",
+        crate::report::format::grouped(study.frontier.examples as u64)
+    )
+}
+
+/// Up to six epsilons side by side.
+fn frontier(study: &Study) -> String {
+    let chosen = chosen(study, 6);
+    let columns = chosen.len().clamp(1, 3);
+    let rows = chosen.len().div_ceil(columns).max(1);
+    let (wide, tall) = (300.0, 270.0);
+    let width = 24.0 + wide * columns.max(2) as f64;
+    let legend = legend(study, 60.0 + tall * rows as f64, width);
+    let height = 60.0 + tall * rows as f64 + legend.1 + 40.0;
+    let config_of = study.config_of();
+    let content = html! {
+        @if study.frontier.candidates.is_empty() { (empty()) }
+        @else {
+            @for (i, &e) in chosen.iter().enumerate() {
+                @let (left, top) = (24.0 + wide * (i % columns) as f64, 60.0 + tall * (i / columns) as f64);
+                @let plane = Plane::within(study, Size::Slim, (left + 40.0, left + wide - 16.0), (top + tall - 56.0, top + 40.0));
+                @let (line, under) = plane.stairs(study, e);
+                text.panel x=(Px(left)) y=(Px(top + 8.0)) { "ε = " (short_epsilon(study.frontier.epsilons[e])) }
+                (plane.axes("↑ Robust accuracy"))
+                path.under d=(under) {}
+                path.stairs d=(line) {}
+                @for &c in &plane.drawn {
+                    (plane.mark(study, e, c, config_of[c], study.frontier.points[e][c].on_frontier))
+                }
+            }
+            (legend.0)
+        }
+    };
+    let title = format!("{}: clean and robust accuracy ({})", study.results.sweep, norm(&study.results.norm));
+    sheet(width, height, &title, &foot(study, "Bars"), content)
+}
+
+fn curve_sheet(study: &Study) -> String {
+    let frame = curves::frame(study, (60.0, 560.0), (400.0, 90.0));
+    let content = html! {
+        @if study.frontier.candidates.is_empty() { (empty()) }
+        @else {
+            (frame.axes(super::scale::Axis::Epsilon("Attack strength ε →"), super::scale::Axis::Percent("↑ Accuracy"), (7, 6)))
+            (curves::lines(study, &frame))
+            (curves::names(study, &frame, 36))
+        }
+    };
+    let title = format!("{}: accuracy under attack ({}, worst case)", study.results.sweep, norm(&study.results.norm));
+    sheet(860.0, 490.0, &title, &foot(study, "Bands"), content)
+}
+
+fn tradeoff_sheet(study: &Study) -> String {
+    let plane = Plane::within(study, Size::Wide, (60.0, 640.0), (440.0, 90.0));
+    let (e, config_of) = (study.focus, study.config_of());
+    let legend = legend(study, 500.0, 700.0);
+    let content = html! {
+        @if study.frontier.candidates.is_empty() { (empty()) }
+        @else {
+            (plane.axes("↑ Robust accuracy"))
+            (trails(study, &plane, e))
+            @for &c in &plane.drawn { (plane.mark(study, e, c, config_of[c], false)) }
+            (epochs(study, &plane, e))
+            (legend.0)
+        }
+    };
+    let epsilon = study.frontier.epsilons.get(e).map(|&e| short_epsilon(e)).unwrap_or_default();
+    let title = format!("{}: the way through training at ε = {epsilon}", study.results.sweep);
+    let foot = foot(study, "Intervals") + " Numbers are epochs.";
+    sheet(700.0, 500.0 + legend.1 + 40.0, &title, &foot, content)
+}
+
+fn empty() -> Markup {
+    html! { text.label x="24" y="72" { "No checkpoint is fully evaluated yet." } }
+}
+
+/// Up to `most` positive epsilons, evenly chosen, the first and the last among them.
+fn chosen(study: &Study, most: usize) -> Vec<usize> {
+    let positive: Vec<usize> =
+        (0..study.frontier.epsilons.len()).filter(|&e| study.frontier.epsilons[e] > 0.0).collect();
+    if positive.len() <= most {
+        return positive;
+    }
+    (0..most).map(|i| positive[(i * (positive.len() - 1) + (most - 1) / 2) / (most - 1)]).collect()
+}
+
+/// Names of the coloured configurations in two columns, and how tall that is.
+fn legend(study: &Study, top: f64, width: f64) -> (Markup, f64) {
+    let named: Vec<_> = study.plotted().filter(|(_, config, _)| config.colour.is_some()).collect();
+    let (column, grey) = ((width - 48.0) / 2.0, study.plotted().count() - named.len());
+    let at = |i: usize| (24.0 + column * (i % 2) as f64, top + 20.0 * (i / 2) as f64);
+    let others = format!("{} in grey", counted(grey, "other configuration"));
+    let markup = html! {
+        @for (i, (_, config, _)) in named.iter().enumerate() {
+            @let (x, y) = at(i);
+            g class={ "pt on " (colour_class(config.colour)) } { circle.dot cx=(Px(x + 6.0)) cy=(Px(y - 4.0)) r="5" {} }
+            text.label x=(Px(x + 18.0)) y=(Px(y)) { (clean(&config.short((column / 6.8) as usize))) }
+        }
+        @if grey > 0 {
+            @let (x, y) = at(named.len());
+            text.label x=(Px(x + 18.0)) y=(Px(y)) { (others) }
+        }
+    };
+    (markup, 20.0 * (named.len() + usize::from(grey > 0)).div_ceil(2) as f64)
+}
