@@ -11,6 +11,9 @@ use std::path::Path;
 pub(super) const KEYS: [&str; 10] =
     ["name", "seed", "dataset", "trial", "grid", "exclude", "include", "sample", "seeds", "evaluate"];
 
+/// What messages call the map that is the whole file.
+const ROOT: &str = "sweep";
+
 /// Seeds beyond this many per point are a typing error.
 const MAX_SEEDS: u32 = 100_000;
 
@@ -28,7 +31,7 @@ pub(super) struct Document<'n> {
 impl<'n> Document<'n> {
     /// Finds the parts; notes unknown keys and missing parts.
     pub fn read(tree: &'n Node, problems: &mut Problems) -> Option<Document<'n>> {
-        let root = fields(tree, "sweep", &KEYS, problems)?;
+        let root = fields(tree, ROOT, &KEYS, problems)?;
         let part = |key: &str| root.get(key).filter(|entry| !entry.node.is_null());
         for (key, example) in [
             ("dataset", "dataset: digits"),
@@ -140,7 +143,8 @@ pub(super) fn fields<'n>(node: &'n Node, what: &str, allowed: &[&str], problems:
         return None;
     };
     for (key, entry) in map {
-        if !allowed.contains(&key.as_str()) && !key.starts_with("x-") {
+        let free = what == ROOT && key.starts_with("x-");
+        if !free && !allowed.contains(&key.as_str()) {
             problems.push(unknown("field", key, allowed).at(entry.key));
         }
     }

@@ -22,7 +22,13 @@ pub struct Span {
 
 /// One mistake (or, among warnings, one oddity) with its place and its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Problem {
+pub struct Problem(
+    // Boxed because nearly every function of this room may return one.
+    Box<Parts>,
+);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Parts {
     message: String,
     /// The place and what stands beside the caret. Unset only while serde carries the problem up.
     place: Option<Span>,
@@ -34,58 +40,58 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn new(span: Span, message: impl Display) -> Problem {
-        Problem { place: Some(span), ..Problem::unplaced(message) }
+        Problem::unplaced(message).at(span)
     }
 
     pub(super) fn unplaced(message: impl Display) -> Problem {
-        Problem {
+        Problem(Box::new(Parts {
             message: message.to_string(),
             place: None,
             label: "here".to_string(),
             others: Vec::new(),
             help: None,
             is_warning: false,
-        }
+        }))
     }
 
     /// Sets the place unless one is known already: the innermost knows best.
     pub(super) fn at(mut self, span: Span) -> Problem {
-        self.place.get_or_insert(span);
+        self.0.place.get_or_insert(span);
         self
     }
 
     /// What stands beside the caret.
     pub(super) fn label(mut self, text: impl Display) -> Problem {
-        self.label = text.to_string();
+        self.0.label = text.to_string();
         self
     }
 
     /// A second place that matters.
     pub(super) fn also(mut self, span: Span, text: impl Display) -> Problem {
-        self.others.push((span, text.to_string()));
+        self.0.others.push((span, text.to_string()));
         self
     }
 
     /// What to write instead.
     pub(super) fn help(mut self, text: impl Display) -> Problem {
-        self.help = Some(text.to_string());
+        self.0.help = Some(text.to_string());
         self
     }
 
     pub(super) fn warning(mut self) -> Problem {
-        self.is_warning = true;
+        self.0.is_warning = true;
         self
     }
 
     /// The place of the mistake in the text.
     pub fn span(&self) -> Span {
-        self.place.unwrap_or_default()
+        self.0.place.unwrap_or_default()
     }
 }
 
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
@@ -93,17 +99,18 @@ impl std::error::Error for Problem {}
 
 impl Diagnostic for Problem {
     fn severity(&self) -> Option<Severity> {
-        Some(if self.is_warning { Severity::Warning } else { Severity::Error })
+        Some(if self.0.is_warning { Severity::Warning } else { Severity::Error })
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
-        self.help.as_ref().map(|help| Box::new(help) as Box<dyn Display>)
+        self.0.help.as_ref().map(|help| Box::new(help) as Box<dyn Display>)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = self.span();
-        let primary = LabeledSpan::new_primary_with_span(Some(self.label.clone()), span.start..span.end);
-        let others = self.others.iter().map(|(s, text)| LabeledSpan::new_with_span(Some(text.clone()), s.start..s.end));
+        let primary = LabeledSpan::new_primary_with_span(Some(self.0.label.clone()), span.start..span.end);
+        let others =
+            self.0.others.iter().map(|(s, text)| LabeledSpan::new_with_span(Some(text.clone()), s.start..s.end));
         Some(Box::new(std::iter::once(primary).chain(others)))
     }
 }

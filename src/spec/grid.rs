@@ -88,7 +88,7 @@ pub(super) fn expand(
     }
     let configs = points.iter().filter_map(|point| {
         let axes = columns.iter().map(|path| settings.shown(point, path)).collect();
-        settings.recipe(point).map(|(recipe, _)| Config { axes, recipe })
+        settings.recipe(point).map(|recipe| Config { axes, recipe })
     });
     Some(Expanded { configs: configs.collect(), axes: columns.iter().map(Path::to_string).collect(), counts })
 }
@@ -383,9 +383,11 @@ impl Sample {
     /// trained models with it.
     fn choose(&self, points: Vec<Point>, settings: &mut Settings) -> Vec<Point> {
         let rank = |(position, point): (usize, &Point)| {
-            let content = settings.recipe(point).map(|(_, content)| content).unwrap_or_default();
             let mut hasher = blake3::Hasher::new();
-            hasher.update(&self.seed.to_le_bytes()).update(content.as_bytes());
+            hasher.update(&self.seed.to_le_bytes());
+            for content in settings.content(point).iter().flatten() {
+                hasher.update(content.as_bytes());
+            }
             (*hasher.finalize().as_bytes(), position)
         };
         let mut ranked: Vec<([u8; 32], usize)> = points.iter().enumerate().map(rank).collect();

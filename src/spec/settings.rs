@@ -34,15 +34,22 @@ pub(super) struct Resolved {
     node: Option<Rc<Node>>,
     /// What patterns look at: with defaults filled in, or as written where that fails.
     pub value: Value,
-    /// The setting with the number that equal settings share.
-    outcome: Result<(Setting, u32), Vec<Problem>>,
+    outcome: Result<Valid, Vec<Problem>>,
+}
+
+struct Valid {
+    setting: Setting,
+    /// The number that equal settings share.
+    identity: u32,
+    /// The setting as JSON without white space.
+    content: Rc<str>,
 }
 
 #[derive(Default)]
 struct Table {
     by_overrides: HashMap<Box<[u32]>, usize>,
     resolved: Vec<Resolved>,
-    by_content: HashMap<String, u32>,
+    by_content: HashMap<Rc<str>, u32>,
 }
 
 /// The settings of `trial`, all overrides, and what has been resolved from them.
@@ -117,8 +124,9 @@ impl Settings {
         }
         let contents = &mut self.tables[section.index()].by_content;
         let next = u32::try_from(contents.len()).unwrap_or(u32::MAX);
-        let identity = *contents.entry(value.to_string()).or_insert(next);
-        Resolved { value, node: Some(node), outcome: Ok((setting, identity)) }
+        let content: Rc<str> = value.to_string().into();
+        let identity = *contents.entry(content.clone()).or_insert(next);
+        Resolved { value, node: Some(node), outcome: Ok(Valid { setting, identity, content }) }
     }
 
     /// What is written for `section` once the overrides, shallow ones first, are applied.
@@ -192,15 +200,23 @@ impl Settings {
         for section in Section::ALL {
             let id = self.resolve(section, point);
             match &self.get(section, id).outcome {
-                Ok((_, number)) => identity[section.index()] = *number,
+                Ok(valid) => identity[section.index()] = valid.identity,
                 Err(found) => problems.extend_from_slice(found),
             }
         }
         if problems.is_empty() { Ok(identity) } else { Err(problems) }
     }
 
-    /// The recipe of a valid point, and its JSON without white space, one section after the other.
-    pub fn recipe(&mut self, point: &Point) -> Option<(Recipe, String)> {
+    /// What a valid point is made of, as JSON, one section after the other.
+    pub fn content(&mut self, point: &Point) -> [Option<Rc<str>>; 6] {
+        Section::ALL.map(|section| {
+            let id = self.resolve(section, point);
+            self.get(section, id).outcome.as_ref().ok().map(|valid| valid.content.clone())
+        })
+    }
+
+    /// The recipe of a valid point; `None` for any other.
+    pub fn recipe(&mut self, point: &Point) -> Option<Recipe> {
         let mut recipe = Recipe {
             model: Model::Linear {},
             method: Method::Natural {},
@@ -209,12 +225,9 @@ impl Settings {
             epochs: 0,
             batch_size: 0,
         };
-        let mut content = String::new();
         for section in Section::ALL {
             let id = self.resolve(section, point);
-            let resolved = self.get(section, id);
-            content.push_str(&resolved.value.to_string());
-            match resolved.outcome.as_ref().ok()?.0.clone() {
+            match self.get(section, id).outcome.as_ref().ok()?.setting.clone() {
                 Setting::Model(model) => recipe.model = model,
                 Setting::Method(method) => recipe.method = method,
                 Setting::Optimizer(optimizer) => recipe.optimizer = optimizer,
@@ -223,7 +236,7 @@ impl Settings {
                 Setting::Count(count) => recipe.batch_size = count,
             }
         }
-        Some((recipe, content))
+        Some(recipe)
     }
 
     /// What the column `path` shows for `point`: the value chosen for it, else what is in force
@@ -244,8 +257,8 @@ impl Settings {
         if let Some(node) = written {
             return format::setting(node);
         }
-        let parts = [&path.name, &path.field].into_iter().flatten();
-        let in_force = parts.fold(Some(&resolved.value), |value, part| value?.get(part));
+        let mut parts = [&path.name, &path.field].into_iter().flatten();
+        let in_force = parts.try_fold(&resolved.value, |value, part| value.get(part));
         in_force.map(format::default).unwrap_or_default()
     }
 }

@@ -14,6 +14,10 @@ use std::rc::Rc;
 /// what a "billion laughs" file asks for.
 const MAX_NODES: u64 = 5_000_000;
 
+/// Levels of nesting once aliases are followed. The tree is walked by recursion, and a chain of
+/// aliases could otherwise make it as deep as the file is long.
+const MAX_DEPTH: u32 = 200;
+
 /// A value of the file, or one that a generator made, which then has the generator's place.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
@@ -22,6 +26,8 @@ pub(super) struct Node {
     pub kind: Kind,
     /// Nodes in this tree, aliases counted as often as they occur.
     size: u64,
+    /// Levels of nesting from here down.
+    depth: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -51,12 +57,13 @@ pub(super) struct Scalar {
 
 impl Node {
     pub fn new(span: Span, kind: Kind) -> Rc<Node> {
-        let below = match &kind {
-            Kind::Scalar(_) => 0,
-            Kind::List(items) => items.iter().map(|item| item.size).fold(0, u64::saturating_add),
-            Kind::Map(map) => map.values().map(|entry| entry.node.size).fold(0, u64::saturating_add),
+        let add = |(size, depth): (u64, u32), node: &Rc<Node>| (size.saturating_add(node.size), depth.max(node.depth));
+        let (size, depth) = match &kind {
+            Kind::Scalar(_) => (0, 0),
+            Kind::List(items) => items.iter().fold((0, 0), add),
+            Kind::Map(map) => map.values().map(|entry| &entry.node).fold((0, 0), add),
         };
-        Rc::new(Node { span, kind, size: below.saturating_add(1) })
+        Rc::new(Node { span, kind, size: size.saturating_add(1), depth: depth + 1 })
     }
 
     /// An unquoted scalar that is not written in the file, e.g. a default.
@@ -181,6 +188,10 @@ where
         if node.size > MAX_NODES {
             return Err(Problem::new(span, format!("aliases make this value larger than {MAX_NODES} nodes"))
                 .help("use fewer aliases of lists inside lists"));
+        }
+        if node.depth > MAX_DEPTH {
+            return Err(Problem::new(node.span, format!("this value is nested more than {MAX_DEPTH} levels deep"))
+                .help("a sweep needs fewer than ten"));
         }
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());

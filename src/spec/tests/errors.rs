@@ -70,6 +70,7 @@ refused! {
     too_many_points: with("grid:\n  - {batch_size: {range: [1, 2000, 1]}}\n  - {optimizer.sgd.lr: {linspace: [0.001, 0.1, 1000]}}");
     too_many_trials: with("grid:\n  - {batch_size: {range: [1, 20, 1]}}\nseeds: 100000");
     later_measure: with("measure: {uncertainty: {radius: 0.1, samples: 4096}}");
+    later_model: trial("model: {torchscript: lenet.pt}, method: natural");
     later_autoattack: evaluate("epsilons: [0, 0.1], attacks: [fgsm, autoattack]");
     same_attack_twice: evaluate("epsilons: [0, 0.1], attacks: [pgd, {pgd: {steps: 40}}]");
     attack_named_all: evaluate("epsilons: [0, 0.1], attacks: [{name: all, pgd: {}}]");
@@ -108,6 +109,20 @@ fn a_bad_value_of_an_axis_is_reported_once_however_many_points_have_it() {
         "grid:\n  - {batch_size: {range: [1, 500, 1]}}\n  - {optimizer.sgd.lr: [0.1, -1]}\n  - {optimizer.sgd.momentum: [0, 0.5, 0.9]}",
     );
     assert_eq!(outcome(&text).expect_err("refused").problems().len(), 1);
+}
+
+#[test]
+fn aliases_cannot_blow_a_small_file_up() {
+    let chain = |link: fn(usize) -> String| -> String {
+        let links: String = (1..300).map(|i| format!("x-{i}: &a{i} {}\n", link(i - 1))).collect();
+        with(&format!("x-0: &a0 [1]\n{links}"))
+    };
+    let wide = refusal(&chain(|before| format!("[*a{before}, *a{before}, *a{before}]")));
+    assert!(wide.contains("larger than 5000000 nodes"), "{wide}");
+    let deep = refusal(&chain(|before| format!("[*a{before}]")));
+    assert!(deep.contains("nested more than 200 levels deep"), "{deep}");
+    let itself = refusal(&with("x-a: &a [*a]"));
+    assert!(itself.contains("cannot contain itself"), "{itself}");
 }
 
 #[test]
