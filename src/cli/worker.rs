@@ -100,7 +100,7 @@ fn parse_device(text: &str) -> Result<(Device, String), Failure> {
         return Err(Failure::usage(miette::miette!("--device {text:?} is neither cpu nor cuda:K")));
     };
     let found = lab::cuda_devices();
-    if index as i64 >= found {
+    if index >= found {
         let help = "nvidia-smi lists the GPUs; the libtorch must be a CUDA build (set LIBTORCH when building)";
         return Err(Failure::usage(
             miette::miette!(help = help, "there is no {text}: libtorch sees {found} CUDA devices here"),

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 
 /// How to start one worker.
@@ -55,6 +55,8 @@ pub fn find_worker() -> Result<PathBuf, LaunchError> {
 pub struct Running {
     pub name: String,
     child: Child,
+    /// The pipe that closes when we are gone. Taken out of `child`, whose `wait` would close it.
+    _alive: Option<ChildStdin>,
 }
 
 impl LocalWorker {
@@ -64,7 +66,7 @@ impl LocalWorker {
     /// When the program cannot be started.
     pub fn start(&self) -> Result<Running, LaunchError> {
         let log = crate::telemetry::log_file(&self.dir, &self.name);
-        let child = Command::new(&self.program)
+        let mut child = Command::new(&self.program)
             .args(["--connect", &self.connect, "--name", &self.name, "--slots", "1", "--device", &self.device])
             .arg("--cache")
             .arg(&self.dir) // its cache is the coordinator's own folder: nothing is stored twice
@@ -79,7 +81,8 @@ impl LocalWorker {
             .kill_on_drop(true)
             .spawn()
             .map_err(|source| LaunchError::Start { program: self.program.clone(), source })?;
-        Ok(Running { name: self.name.clone(), child })
+        let alive = child.stdin.take();
+        Ok(Running { name: self.name.clone(), child, _alive: alive })
     }
 }
 

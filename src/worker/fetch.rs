@@ -3,7 +3,7 @@
 use super::link::{Link, LinkError, bounded};
 use crate::artifacts::{ArtifactId, Store};
 use crate::data::{self, DataSet};
-use crate::lab::{LabData, RawImages};
+use crate::lab::{Images, LabData, RawImages};
 use crate::proto::{GetArtifactRequest, PutArtifactRequest};
 use crate::spec::Dataset;
 use std::collections::HashMap;
@@ -90,16 +90,19 @@ impl DataCache {
 }
 
 fn to_tensors(data: &DataSet) -> Result<LabData, String> {
-    let raw = |examples: &'_ data::Examples| RawImages {
-        pixels: &examples.pixels,
-        full: f32::from(examples.scale),
-        labels: &examples.labels,
-        count: examples.labels.len(),
-        channels: examples.channels as usize,
-        height: examples.height as usize,
-        width: examples.width as usize,
+    let images = |examples: &data::Examples| {
+        let raw = RawImages {
+            pixels: &examples.pixels,
+            full: f32::from(examples.scale),
+            labels: &examples.labels,
+            count: examples.labels.len(),
+            channels: examples.channels as usize,
+            height: examples.height as usize,
+            width: examples.width as usize,
+        };
+        Images::from_raw(raw).map_err(|error| error.to_string())
     };
-    LabData::from_raw(raw(&data.train), raw(&data.test), data.classes.into()).map_err(|error| error.to_string())
+    Ok(LabData { train: images(&data.train)?, test: images(&data.test)?, classes: data.classes.into() })
 }
 
 /// An error with its causes, in one line.

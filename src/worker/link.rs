@@ -113,10 +113,9 @@ impl Link {
                 running,
             }
         };
-        let mut client = self.client.clone();
         self.until_answered(|| {
-            let call = client.register(bounded(request(), CALL_TIMEOUT));
-            async move { call.await.map(tonic::Response::into_inner) }
+            let (mut client, request) = (self.client.clone(), bounded(request(), CALL_TIMEOUT));
+            async move { client.register(request).await.map(tonic::Response::into_inner) }
         })
         .await
     }

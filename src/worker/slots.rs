@@ -108,7 +108,7 @@ fn train(question: &TrainQuestion, job: &Job, shared: &Shared, partial: Option<&
         resume_dir: partial.map(PathBuf::as_path),
         device: shared.device,
     };
-    let answer = lab::train(&request, &mut Follow(job))?;
+    let answer = lab::train(request, &mut Follow(job))?;
     Ok(Answer::Train { checkpoints: answer.checkpoints, passes: answer.passes })
 }
 
@@ -119,7 +119,7 @@ fn evaluate(question: &EvaluateQuestion, job: &Job, shared: &Shared) -> Result<A
     let weights = shared.checkpoints.get(&id).map_err(|error| LabError::BadInput(error.to_string()))?;
     let known: Vec<Known> = job.sent.known.iter().map(known).collect();
     let request = EvaluateRequest { question, data: &data, weights: &weights, known: &known, device: shared.device };
-    let answer = lab::evaluate(&request, &mut Follow(job))?;
+    let answer = lab::evaluate(request, &mut Follow(job))?;
     Ok(Answer::Evaluate { levels: answer.levels, passes: answer.passes })
 }
 

@@ -1,0 +1,82 @@
+//! The plan, not the fleet, fixes the numbers.
+
+use crate::harness::{Folder, SLOW, SMALL, kill_pid};
+
+#[test]
+fn one_worker_two_workers_and_a_served_sweep_write_the_same_bytes() {
+    let folder = Folder::with(SMALL);
+    folder.epsweep(&["run", "sweep.yaml", "--workers", "1", "--out", "one"]).expect(0);
+    folder.epsweep(&["run", "sweep.yaml", "--workers", "2", "--out", "two"]).expect(0);
+    let expected = folder.results("one/report");
+    assert!(expected.0.lines().count() > 50, "a curve for every trial, epoch, attack and epsilon");
+    assert_eq!(folder.results("two/report"), expected);
+
+    let (mut coordinator, address) = folder.serve(&[]);
+    let _workers = ["hand-1", "hand-2"].map(|name| folder.worker(&address, name, &[]));
+    folder.epsweep(&["submit", "sweep.yaml", "--to", &address]).expect(0);
+    folder.epsweep(&["watch", "--to", &address]).expect(0);
+    folder.wait_for("the report", || {
+        let status = folder.epsweep(&["status", "--to", &address, "--json"]).expect(0);
+        serde_json::from_str::<serde_json::Value>(&status.stdout).unwrap()["report"].is_string()
+    });
+    assert!(coordinator.is_running());
+    assert_eq!(folder.results("state/reports/small"), expected);
+    let workers: std::collections::BTreeSet<_> =
+        folder.costs("state/reports/small").into_iter().map(|row| row["worker"].clone()).collect();
+    assert_eq!(workers.into_iter().collect::<Vec<_>>(), ["hand-1", "hand-2"], "both took part");
+}
+
+#[test]
+fn a_worker_killed_in_mid_training_changes_nothing() {
+    let folder = Folder::with(SLOW);
+    folder.epsweep(&["run", "sweep.yaml", "--workers", "2", "--out", "calm"]).expect(0);
+
+    let run = folder.start(&["run", "sweep.yaml", "--workers", "2", "--out", "rough"]);
+    folder.wait_for("some epochs", || folder.log_lines("rough", &["\"epoch\""]).len() >= 4);
+    kill_pid(folder.worker_pids("rough")[0]);
+    run.wait().expect(0);
+    assert_eq!(folder.results("rough/report"), folder.results("calm/report"));
+    assert_eq!(folder.log_lines("rough", &["LostWorker"]).len(), 1, "one attempt was lost");
+    let retried = folder.costs("rough/report").iter().filter(|row| row["attempt"] != "1").count();
+    assert_eq!(retried, 1, "and made again, once");
+    // The replacement goes on from the dead worker's last epoch instead of starting over.
+    let epochs = folder.log_lines("rough", &["\"message\":\"epoch\""]).len();
+    assert!(epochs < 4 * 12 + 12, "{epochs} epochs were trained in all");
+}
+
+#[test]
+fn a_worker_outlives_its_coordinator() {
+    let folder = Folder::with(SLOW);
+    let (mut coordinator, address) = folder.serve(&[]);
+    let mut worker = folder.worker(&address, "patient", &[]);
+    folder.epsweep(&["submit", "sweep.yaml", "--to", &address]).expect(0);
+    folder.wait_for("a task under way", || !folder.log_lines("state", &["\"leased\""]).is_empty());
+    coordinator.kill();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(worker.is_running(), "it waits");
+    let _coordinator = folder.start(&["serve", "--listen", &address, "--state", "state"]);
+    folder.wait_for("the end of the sweep", || {
+        let status = folder.epsweep(&["status", "--to", &address, "--json"]);
+        status.stdout.contains("\"state\": \"done\"") && status.stdout.contains("index.html")
+    });
+    let costs = folder.costs("state/reports/slow");
+    assert_eq!(costs.iter().filter(|row| row["kind"] == "train").count(), 4);
+    assert!(costs.iter().all(|row| row["attempt"] == "1"), "nothing was done twice: {costs:?}");
+}
+
+#[test]
+fn a_cancelled_sweep_stops_and_can_be_handed_in_again() {
+    let folder = Folder::with(SLOW);
+    let (_coordinator, address) = folder.serve(&[]);
+    let _worker = folder.worker(&address, "w", &[]);
+    folder.epsweep(&["submit", "sweep.yaml", "--to", &address]).expect(0);
+    folder.wait_for("a first answer", || !folder.log_lines("state", &["\"committed\""]).is_empty());
+    folder.epsweep(&["cancel", "slow", "--to", &address]).expect(0);
+    let list = folder.epsweep(&["list", "--to", &address]).expect(0);
+    assert!(list.stdout.contains("cancelled"), "{}", list.stdout);
+    folder.epsweep(&["submit", "sweep.yaml", "--to", &address]).expect(0);
+    folder.epsweep(&["watch", "slow", "--to", &address]).expect(0);
+    folder.epsweep(&["run", "sweep.yaml", "--out", "calm"]).expect(0);
+    folder.epsweep(&["report", "state", "--out", "again"]).expect(0);
+    assert_eq!(folder.results("again"), folder.results("calm/report"));
+}

@@ -1,0 +1,217 @@
+//! A folder with a sweep file, and the programs run in it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Small enough for seconds, large enough to have several trials, epochs, shards and attacks.
+pub const SMALL: &str = "
+name: small
+dataset: digits
+trial: {model: {mlp: {hidden: [16]}}, method: natural, optimizer: {sgd: {lr: 0.05}}, epochs: 3, batch_size: 64}
+grid:
+  - method: [natural, {pgd: {epsilon: 0.1, steps: 3}}]
+seeds: 2
+evaluate:
+  epochs: [1, final]
+  epsilons: [0, 0.05, 0.1, 0.2]
+  attacks: [fgsm, {pgd: {steps: 10, restarts: 2}}]
+";
+
+/// The same questions, but each takes long enough to be killed in the middle.
+pub const SLOW: &str = "
+name: slow
+dataset: digits
+trial: {model: {mlp: {hidden: [64]}}, method: {pgd: {epsilon: 0.1, steps: 10}}, optimizer: {sgd: {lr: 0.05}}, epochs: 12, batch_size: 16}
+seeds: 4
+evaluate:
+  epsilons: [0, 0.05, 0.1]
+  attacks: [{pgd: {steps: 20}}]
+";
+
+pub struct Folder {
+    dir: tempfile::TempDir,
+}
+
+impl Folder {
+    pub fn with(yaml: &str) -> Folder {
+        let folder = Folder { dir: tempfile::tempdir().unwrap() };
+        folder.write("sweep.yaml", yaml);
+        folder
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path().join(name), text).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The two files that must not depend on how they were computed.
+    pub fn results(&self, report: &str) -> (String, String) {
+        (self.read(&format!("{report}/curves.csv")), self.read(&format!("{report}/frontier.csv")))
+    }
+
+    /// Rows of costs.csv as maps from column to value.
+    pub fn costs(&self, report: &str) -> Vec<BTreeMap<String, String>> {
+        let text = self.read(&format!("{report}/costs.csv"));
+        csv::Reader::from_reader(text.as_bytes()).deserialize().map(Result::unwrap).collect()
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_epsweep"));
+        command.args(args).current_dir(self.path()).env("NO_COLOR", "1").env_remove("RUST_LOG");
+        command.env("EPSWEEP_WORKER", env!("CARGO_BIN_EXE_epsweep-worker"));
+        command
+    }
+
+    pub fn epsweep(&self, args: &[&str]) -> Finished {
+        Finished::of(self.command(args).output().unwrap())
+    }
+
+    /// Starts a program that is killed when dropped.
+    pub fn start(&self, args: &[&str]) -> Running {
+        Running::start(self.command(args))
+    }
+
+    /// A coordinator on a free port; returns its address.
+    pub fn serve(&self, extra: &[&str]) -> (Running, String) {
+        let mut args = vec!["serve", "--listen", "127.0.0.1:0", "--state", "state"];
+        args.extend(extra);
+        let mut command = self.command(&args);
+        let mut running = Running::start(std::mem::replace(&mut command, Command::new("true")));
+        let line = running.line();
+        let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_string();
+        (running, address)
+    }
+
+    pub fn worker(&self, address: &str, name: &str, extra: &[&str]) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_epsweep-worker"));
+        command.args(["--connect", address, "--name", name, "--cache", name]).args(extra).current_dir(self.path());
+        command.env("NO_COLOR", "1").env_remove("RUST_LOG");
+        Running::start(command)
+    }
+
+    /// Waits until `condition` holds; what for is said when it never does.
+    pub fn wait_for(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !condition() {
+            assert!(Instant::now() < deadline, "never happened: {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Lines of all log files below `state` that hold every one of `words`.
+    pub fn log_lines(&self, state: &str, words: &[&str]) -> Vec<String> {
+        let Ok(files) = std::fs::read_dir(self.path().join(state).join("logs")) else { return Vec::new() };
+        let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap_or_default());
+        texts.flat_map(|text| text.lines().map(String::from).collect::<Vec<_>>())
+            .filter(|line| words.iter().all(|word| line.contains(word)))
+            .collect()
+    }
+
+    /// The worker processes of `epsweep run`, by their log: pids in order of start.
+    pub fn worker_pids(&self, state: &str) -> Vec<i32> {
+        let lines = self.log_lines(state, &["\"worker started\""]);
+        lines
+            .iter()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["pid"].as_i64())
+            .map(|pid| pid as i32)
+            .collect()
+    }
+}
+
+pub struct Finished {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Finished {
+    fn of(output: Output) -> Finished {
+        Finished {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into(),
+            stderr: String::from_utf8_lossy(&output.stderr).into(),
+        }
+    }
+
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Finished {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Every word must stand on stderr.
+    #[track_caller]
+    pub fn says(self, words: &[&str]) -> Finished {
+        for word in words {
+            assert!(self.stderr.contains(word), "no {word:?} in:\n{}", self.stderr);
+        }
+        self
+    }
+}
+
+pub struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Running { child, stdout }
+    }
+
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_string()
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn wait(mut self) -> Finished {
+        use std::io::Read;
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        let code = self.child.wait().unwrap().code();
+        Finished { code, stdout, stderr }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// SIGKILL, as the out-of-memory killer would.
+pub fn kill_pid(pid: i32) {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+}
+
+pub fn path(folder: &Folder, name: &str) -> PathBuf {
+    folder.path().join(name)
+}
