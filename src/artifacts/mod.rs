@@ -1,1 +1,198 @@
-//! todo
+//! Blobs by content hash: checkpoints today, witnesses later.
+//!
+//! A folder of files named by the BLAKE3 of their bytes. Writing goes through a temporary file and
+//! a rename, so a name is either absent or complete; reading verifies, so a damaged file is found
+//! and removed rather than believed.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// 64 hexadecimal digits: the BLAKE3 of the content.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ArtifactId(String);
+
+impl ArtifactId {
+    pub fn of(content: &[u8]) -> ArtifactId {
+        ArtifactId(blake3::hash(content).to_hex().to_string())
+    }
+
+    /// Accepts exactly what `Display` writes; a peer's text becomes a file name only through here.
+    pub fn parse(text: &str) -> Option<ArtifactId> {
+        let valid = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        valid.then(|| ArtifactId(text.to_string()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for ArtifactId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    #[error("artifact {id} is not in {dir}", dir = .dir.display())]
+    Missing { id: ArtifactId, dir: PathBuf },
+    #[error("artifact {id} in {dir} was damaged: its content hashes to {found}; the file was removed", dir = .dir.display())]
+    Damaged { id: ArtifactId, dir: PathBuf, found: ArtifactId },
+    #[error("the uploaded content hashes to {found}, not to {id}")]
+    WrongHash { id: ArtifactId, found: ArtifactId },
+    #[error("cannot use the artifact folder {dir}", dir = .dir.display())]
+    Io { dir: PathBuf, source: io::Error },
+}
+
+/// A folder of artifacts. Cheap to clone; several processes may share the folder.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// Opens, and makes, the folder.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(dir: &Path) -> Result<Store, ArtifactError> {
+        fs::create_dir_all(dir).map_err(|source| ArtifactError::Io { dir: dir.into(), source })?;
+        Ok(Store { dir: dir.into() })
+    }
+
+    /// The file of an artifact, whether or not it is there.
+    pub fn path(&self, id: &ArtifactId) -> PathBuf {
+        self.dir.join(format!("{id}.safetensors"))
+    }
+
+    pub fn contains(&self, id: &ArtifactId) -> bool {
+        self.path(id).exists()
+    }
+
+    /// Stores `content` under its hash. Storing again is free.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn put(&self, content: &[u8]) -> Result<ArtifactId, ArtifactError> {
+        let id = ArtifactId::of(content);
+        if !self.contains(&id) {
+            let mut upload = self.begin()?;
+            upload.write(content)?;
+            upload.finish(&id)?;
+        }
+        Ok(id)
+    }
+
+    /// Starts an upload that arrives in pieces.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn begin(&self) -> Result<Upload, ArtifactError> {
+        let file = NamedTempFile::with_prefix_in(".uploading-", &self.dir).map_err(|source| self.io(source))?;
+        Ok(Upload { store: self.clone(), file, hasher: blake3::Hasher::new() })
+    }
+
+    /// Reads and verifies an artifact.
+    ///
+    /// # Errors
+    /// When it is missing, or damaged (it is then removed, so that it can be made anew).
+    pub fn get(&self, id: &ArtifactId) -> Result<Vec<u8>, ArtifactError> {
+        let path = self.path(id);
+        let content = match fs::read(&path) {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ArtifactError::Missing { id: id.clone(), dir: self.dir.clone() });
+            }
+            Err(source) => return Err(self.io(source)),
+        };
+        let found = ArtifactId::of(&content);
+        if found != *id {
+            fs::remove_file(&path).map_err(|source| self.io(source))?;
+            return Err(ArtifactError::Damaged { id: id.clone(), dir: self.dir.clone(), found });
+        }
+        Ok(content)
+    }
+
+    fn io(&self, source: io::Error) -> ArtifactError {
+        ArtifactError::Io { dir: self.dir.clone(), source }
+    }
+}
+
+/// An artifact on its way in. Dropped without [`Upload::finish`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct Upload {
+    store: Store,
+    file: NamedTempFile,
+    hasher: blake3::Hasher,
+}
+
+impl Upload {
+    /// # Errors
+    /// When the disk is full or fails.
+    pub fn write(&mut self, piece: &[u8]) -> Result<(), ArtifactError> {
+        self.hasher.update(piece);
+        self.file.write_all(piece).map_err(|source| self.store.io(source))
+    }
+
+    /// Makes the artifact durable and visible.
+    ///
+    /// # Errors
+    /// When the content is not what `id` says, or the disk fails.
+    pub fn finish(self, id: &ArtifactId) -> Result<(), ArtifactError> {
+        let found = ArtifactId(self.hasher.finalize().to_hex().to_string());
+        if found != *id {
+            return Err(ArtifactError::WrongHash { id: id.clone(), found });
+        }
+        self.file.as_file().sync_all().map_err(|source| self.store.io(source))?;
+        self.file.persist(self.store.path(id)).map_err(|error| self.store.io(error.error))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("checkpoints")).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let (_dir, store) = store();
+        let id = store.put(b"weights").unwrap();
+        assert_eq!(store.put(b"weights").unwrap(), id);
+        assert_eq!(store.get(&id).unwrap(), b"weights");
+    }
+
+    #[test]
+    fn a_damaged_file_is_found_and_removed() {
+        let (_dir, store) = store();
+        let id = store.put(b"weights").unwrap();
+        fs::write(store.path(&id), b"w3ights").unwrap();
+        assert!(matches!(store.get(&id), Err(ArtifactError::Damaged { .. })));
+        assert!(matches!(store.get(&id), Err(ArtifactError::Missing { .. })));
+    }
+
+    #[test]
+    fn an_upload_under_a_wrong_name_leaves_nothing() {
+        let (dir, store) = store();
+        let mut upload = store.begin().unwrap();
+        upload.write(b"weights").unwrap();
+        let id = ArtifactId::of(b"other weights");
+        assert!(matches!(upload.finish(&id), Err(ArtifactError::WrongHash { .. })));
+        assert_eq!(fs::read_dir(dir.path().join("checkpoints")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_hashes_become_file_names() {
+        assert_eq!(ArtifactId::parse("../../etc/passwd"), None);
+        assert_eq!(ArtifactId::parse(&"A".repeat(64)), None);
+        assert!(ArtifactId::parse(&"a".repeat(64)).is_some());
+    }
+}

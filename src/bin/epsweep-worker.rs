@@ -1,1 +1,5 @@
-fn main(){ println!("{}", tch::get_num_threads()); }
+//! The worker: the only program that links libtorch.
+
+fn main() -> std::process::ExitCode {
+    epsweep::cli::worker::main()
+}

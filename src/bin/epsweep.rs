@@ -1,1 +1,5 @@
-fn main(){}
+//! The command line and the coordinator. Never loads libtorch.
+
+fn main() -> std::process::ExitCode {
+    epsweep::cli::main()
+}

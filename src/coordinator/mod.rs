@@ -1,1 +1,30 @@
-//! todo
+//! The engine's shell: gRPC services, time, durability.
+//!
+//! ```text
+//!  worker_service ─┐                      ┌─ engine.apply(event, now)
+//!  client_service ─┼─► Handle::call ─► core thread ─┤
+//!  (tokio tasks)   │   (one channel)      └─ ledger.append ... one commit for all that had arrived
+//!                  └──────◄── replies leave only after that commit ──◄──┘
+//! ```
+//!
+//! One thread owns the engine and the ledger. It takes whatever requests have piled up, applies
+//! them, commits once, and only then releases the replies: what a peer has been told is on disk.
+
+mod answer;
+mod auth;
+mod client_service;
+mod core;
+mod live;
+mod prepare;
+mod publish;
+mod server;
+mod worker_service;
+
+pub use self::core::{Core, CoreGone, Handle, Notice, OpenError, Recovery};
+pub use auth::{Access, Bearer, TokenError, read_token};
+pub use prepare::{PrepareError, Prepared, replan};
+pub use publish::{PublishError, Published, publish};
+pub use server::{Server, ServerError, ServerOptions};
+
+/// The meaning of the worker messages; see proto/epsweep/v1/worker.proto.
+pub const PROTOCOL: u32 = 1;

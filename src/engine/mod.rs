@@ -1,1 +1,153 @@
-//! todo
+//! Who does what, and when: a synchronous state machine without clock, socket or file.
+//!
+//! ```text
+//!   Event ──► Engine::apply(event, now) ──► Effects ──► the shell performs them
+//!                      │                       └─ Persist(Record) ──► ledger
+//!                      ▼                                                │
+//!               transition(record) ◄──────────── replay ◄───────────────┘
+//! ```
+//!
+//! Every durable change is a [`Record`], and every record goes through the one private function
+//! `transition`, whether it has just been decided or is being replayed: recovery cannot drift from
+//! running. What is not durable (who is connected, deadlines, which queue a task stands in) is
+//! derived from it. `Engine::sanity_check` states all cross-invariants; the tests call it after
+//! every step.
+//!
+//! A task is identified by its key alone, so history can be replayed before any sweep is known, and
+//! two sweeps that ask the same question share its answer.
+
+mod check;
+mod event;
+mod leases;
+mod ready;
+mod sweeps;
+mod task;
+#[cfg(test)]
+mod tests;
+
+pub use event::{Admission, Effect, Event, Failure, Grant, Lease, NewTask, NewWork, Record, Verdict};
+pub use sweeps::{KindCounts, SweepProgress, SweepState};
+pub use task::{Status, TaskId};
+
+use crate::plan::TaskKey;
+use ready::Ready;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use sweeps::{Measured, SweepEntry};
+use task::{Task, TrainEntry};
+
+/// Milliseconds on the shell's monotonic clock.
+pub type Millis = u64;
+/// The ledger's number of a sweep.
+pub type SweepId = u32;
+/// What a worker calls itself.
+pub type WorkerId = Arc<str>;
+
+/// What may be tuned without changing any result.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// A lease that was not renewed for this long is given to another worker.
+    pub lease_ms: Millis,
+    /// Tasks are queued behind running ones only while they are shorter than this.
+    pub prefetch_seconds: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { lease_ms: 30_000, prefetch_seconds: 0.5 }
+    }
+}
+
+/// The whole state. See the module's page for the flow.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    tasks: Vec<Task>,
+    by_key: HashMap<TaskKey, TaskId>,
+    trains: HashMap<TaskId, TrainEntry>,
+    leases: BTreeMap<TaskId, leases::Held>,
+    workers: BTreeMap<WorkerId, leases::Worker>,
+    ready: Ready,
+    sweeps: BTreeMap<SweepId, SweepEntry>,
+    /// Sweeps beyond the first that want a task; the first stands in the task itself.
+    also_wanted: HashMap<TaskId, Vec<SweepId>>,
+    measured: Measured,
+    draining: bool,
+}
+
+impl Engine {
+    pub fn new(settings: Settings) -> Engine {
+        Engine {
+            settings,
+            tasks: Vec::new(),
+            by_key: HashMap::new(),
+            trains: HashMap::new(),
+            leases: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            ready: Ready::default(),
+            sweeps: BTreeMap::new(),
+            also_wanted: HashMap::new(),
+            measured: Measured::default(),
+            draining: false,
+        }
+    }
+
+    /// Takes one event at time `now` and says what must happen. `now` never decreases.
+    pub fn apply(&mut self, event: Event, now: Millis) -> Vec<Effect> {
+        let mut out = Vec::new();
+        match event {
+            Event::Admit(admission) => self.admit(admission, now, &mut out),
+            Event::Cancel(sweep) => self.cancel(sweep, &mut out),
+            Event::Register { worker, slots, running } => self.register(worker, slots, &running, now),
+            Event::Acquire { worker, request, free_slots, prefetch } => {
+                self.acquire(&worker, request, free_slots, prefetch, now, &mut out);
+            }
+            Event::Heartbeat { worker, running } => self.heartbeat(&worker, &running, now, &mut out),
+            Event::Commit { worker, lease, epochs, seconds } => {
+                self.commit(&worker, lease, epochs, seconds, now, &mut out);
+            }
+            Event::Fail { worker, lease, failure, message } => {
+                self.fail(&worker, lease, failure, message, now, &mut out);
+            }
+            Event::Leave { worker } => self.leave(&worker, now, &mut out),
+            Event::Lost { worker } => self.lose(&worker, now, &mut out),
+            Event::Tick => self.expire(now, &mut out),
+            Event::Drain => self.draining = true,
+        }
+        out
+    }
+
+    /// Takes a record from the ledger, as it was written. Leases start anew at `now`, the time of
+    /// recovery: their workers may well be alive.
+    pub fn replay(&mut self, record: &Record, now: Millis) {
+        self.transition(record, now);
+    }
+
+    /// After the last replayed record: gives back every lease at once, for a coordinator whose
+    /// workers cannot have outlived it.
+    pub fn release_all(&mut self, now: Millis) -> Vec<Effect> {
+        let mut out = Vec::new();
+        for lease in self.all_leases() {
+            self.record(Record::Released { lease, why: "coordinator restarted".into() }, now, &mut out);
+        }
+        out
+    }
+
+    /// Decides a durable change: applies it and hands it to the ledger.
+    fn record(&mut self, record: Record, now: Millis, out: &mut Vec<Effect>) {
+        self.transition(&record, now);
+        out.push(Effect::Persist(record));
+    }
+
+    /// The one place where durable state changes. Total: a record about a task that no sweep has
+    /// mentioned yet creates the task.
+    fn transition(&mut self, record: &Record, now: Millis) {
+        match record {
+            Record::Leased { lease, worker } => self.on_leased(*lease, worker, now),
+            Record::Released { lease, .. } => self.on_released(*lease),
+            Record::Committed { lease, worker, epochs } => self.on_committed(*lease, worker, epochs.as_deref()),
+            Record::Failed { lease, failure, fatal, .. } => self.on_failed(*lease, *failure, *fatal),
+            Record::Revived { task } => self.on_revived(*task),
+        }
+    }
+}

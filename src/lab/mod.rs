@@ -1,1 +1,72 @@
-//! todo
+//! The science, on libtorch: the only room that imports `tch`.
+//!
+//! ```text
+//!   TrainQuestion ──► training ──► checkpoints (safetensors bytes)
+//!                        │ uses              │
+//!                     models, attacks::ball  ▼
+//!   EvaluateQuestion ──────────────────► attacks ──► one outcome::Level per test example
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`data`] | images and labels as tensors |
+//! | [`streams`] | counter-based random numbers, keyed by what they are for |
+//! | [`models`] | architectures, their initial weights and forward pass |
+//! | [`weights`] | checkpoints as safetensors bytes |
+//! | [`training`] | methods, optimizers, schedules, exact resume |
+//! | [`attacks`] | threat-model geometry, the attacks, and the engine that keeps batches full |
+//!
+//! Inputs are NCHW, 32-bit floats in [0,1]; networks return logits. Everything runs without a graph
+//! unless a function asks for one, and no libtorch error or panic leaves [`train`] or [`evaluate`].
+
+pub mod attacks;
+pub mod data;
+mod error;
+pub mod models;
+mod process;
+pub mod streams;
+pub mod training;
+pub mod weights;
+
+pub use attacks::{EvaluateAnswer, EvaluateRequest, evaluate};
+pub use data::{Images, LabData, RawImages};
+pub use error::LabError;
+pub use process::{cuda_devices, use_one_thread};
+pub use tch::Device;
+pub use training::{Checkpoint, EpochReport, TrainAnswer, TrainRequest, train};
+
+/// How whoever asked follows a task and calls it off.
+///
+/// All methods run on the thread that computes, so they should return at once.
+pub trait Watch {
+    /// An epoch has ended. A resumed run reports only the epochs it finishes itself.
+    fn epoch(&mut self, report: &EpochReport);
+    /// `done` of `total` examples of an evaluation have their final level.
+    fn examples(&mut self, _done: usize, _total: usize) {}
+    /// Asked before every batch; true ends the task with [`LabError::Stopped`].
+    fn stop(&self) -> bool;
+}
+
+/// Work done: one forward (backward) is one example passing through the network once.
+///
+/// Counts what this attempt computed, so a resumed run counts less than an uninterrupted one.
+/// Rows that only fill up a batch are not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Passes {
+    pub forwards: u64,
+    pub backwards: u64,
+    /// Examples trained on (once per epoch), or test examples evaluated.
+    pub examples: u64,
+}
+
+impl Passes {
+    fn forward(&mut self, examples: i64) {
+        self.forwards += examples as u64;
+    }
+
+    /// A forward pass and the backward pass through it.
+    fn gradient(&mut self, examples: i64) {
+        self.forwards += examples as u64;
+        self.backwards += examples as u64;
+    }
+}

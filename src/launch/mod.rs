@@ -1,1 +1,3 @@
-//! todo
+//! Starting workers: as processes of this machine today.
+
+pub mod local;

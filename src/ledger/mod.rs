@@ -1,1 +1,215 @@
-//! todo
+//! What has happened: one SQLite file that survives everything, and that people can query.
+//!
+//! One process writes (held by a lock file); it groups whatever arrived together into one
+//! transaction, and no answer leaves the coordinator before that is on disk. On start the history
+//! is replayed through the engine's own transition, so a killed run goes on where it was.
+//! Reports read the same file, also while a sweep runs. The schema is src/ledger/schema.sql.
+
+mod history;
+mod read;
+mod store;
+
+pub use read::{FailedTask, SweepResults};
+pub use store::{CheckpointAnswer, Cost, EvaluateAnswer, NewSweep, StoredSweep, WorkerInfo};
+
+use crate::engine::SweepId;
+use rusqlite::{Connection, OpenFlags};
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The schema this program reads and writes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum LedgerError {
+    #[error("cannot write to the state directory {dir}", dir = .dir.display())]
+    #[diagnostic(help("check its permissions and that the disk is neither full nor mounted read-only, or choose another with --out or --state"))]
+    Unwritable { dir: PathBuf, source: std::io::Error },
+    #[error("another epsweep is at work on {dir}", dir = .dir.display())]
+    #[diagnostic(help("wait for it, stop it, or give this run a directory of its own"))]
+    Locked { dir: PathBuf },
+    #[error("there is no ledger in {dir}", dir = .dir.display())]
+    #[diagnostic(help("name the directory that `epsweep run --out` or `epsweep serve --state` was given"))]
+    Missing { dir: PathBuf },
+    #[error("{path} has schema version {found}, this epsweep reads version {SCHEMA_VERSION}", path = .path.display())]
+    #[diagnostic(help("use the epsweep that wrote it, or a newer one"))]
+    Version { path: PathBuf, found: String },
+    #[error("the disk that holds {path} is full", path = .path.display())]
+    #[diagnostic(help("nothing that was computed is lost: free some space and start the same command again"))]
+    Full { path: PathBuf, source: rusqlite::Error },
+    #[error("the ledger {path} failed", path = .path.display())]
+    #[diagnostic(help("if the disk is sound, keep the file and report this; `sqlite3 FILE 'PRAGMA integrity_check'` says more"))]
+    Sqlite { path: PathBuf, source: rusqlite::Error },
+    #[error("the ledger {path} holds something unreadable: {what}", path = .path.display())]
+    #[diagnostic(help("keep the file and report this"))]
+    Corrupt { path: PathBuf, what: String },
+    #[error("the ledger in {dir} holds no sweep{named}", dir = .dir.display())]
+    #[diagnostic(help("{known}"))]
+    NoSweep { dir: PathBuf, named: String, known: String },
+}
+
+/// An open ledger. Only the one that holds the lock may write.
+#[derive(Debug)]
+pub struct Ledger {
+    connection: Connection,
+    dir: PathBuf,
+    in_transaction: bool,
+    /// Released by the operating system when the process ends, however it ends.
+    _lock: Option<File>,
+}
+
+/// The ledger's file in a state directory.
+pub fn path_in(dir: &Path) -> PathBuf {
+    dir.join("ledger.sqlite")
+}
+
+impl Ledger {
+    /// Opens the ledger of `dir` for writing, and makes both when they do not exist.
+    ///
+    /// # Errors
+    /// When the directory cannot be written, another process writes there, or the file was made
+    /// by a newer epsweep.
+    pub fn open(dir: &Path) -> Result<Ledger, LedgerError> {
+        let unwritable = |source| LedgerError::Unwritable { dir: dir.into(), source };
+        std::fs::create_dir_all(dir).map_err(unwritable)?;
+        let lock =
+            OpenOptions::new().create(true).append(true).open(dir.join("lock")).map_err(unwritable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(LedgerError::Locked { dir: dir.into() }),
+            Err(std::fs::TryLockError::Error(source)) => return Err(unwritable(source)),
+        }
+        let path = path_in(dir);
+        let fails = |source| classify(&path, source);
+        let connection = Connection::open(&path).map_err(fails)?;
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+            .map_err(fails)?;
+        let mut ledger = Ledger { connection, dir: dir.into(), in_transaction: false, _lock: Some(lock) };
+        ledger.create_schema()?;
+        ledger.check_version()?;
+        Ok(ledger)
+    }
+
+    /// Opens the ledger of `dir` for reading, also while somebody writes.
+    ///
+    /// # Errors
+    /// When there is none, or it has another schema version.
+    pub fn read(dir: &Path) -> Result<Ledger, LedgerError> {
+        let path = path_in(dir);
+        if !path.exists() {
+            return Err(LedgerError::Missing { dir: dir.into() });
+        }
+        // Opened for writing because a reader may have to recover the journal of a killed writer.
+        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .or_else(|_| Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY))
+            .map_err(|source| classify(&path, source))?;
+        connection.busy_timeout(Duration::from_secs(10)).map_err(|source| classify(&path, source))?;
+        let ledger = Ledger { connection, dir: dir.into(), in_transaction: false, _lock: None };
+        ledger.check_version()?;
+        Ok(ledger)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn create_schema(&mut self) -> Result<(), LedgerError> {
+        let path = path_in(&self.dir);
+        let fails = |source| classify(&path, source);
+        let tables: u32 = self
+            .connection
+            .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
+            .map_err(fails)?;
+        if tables > 0 {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction().map_err(fails)?;
+        transaction.execute_batch(include_str!("schema.sql")).map_err(fails)?;
+        transaction
+            .execute(
+                "INSERT INTO meta VALUES ('schema_version', ?1), ('created_by', ?2)",
+                (SCHEMA_VERSION.to_string(), format!("epsweep {}", env!("CARGO_PKG_VERSION"))),
+            )
+            .map_err(fails)?;
+        transaction.commit().map_err(fails)
+    }
+
+    fn check_version(&self) -> Result<(), LedgerError> {
+        let found: Result<String, _> =
+            self.connection.query_row("SELECT value FROM meta WHERE key = 'schema_version'", [], |row| row.get(0));
+        match found {
+            Ok(version) if version == SCHEMA_VERSION.to_string() => Ok(()),
+            Ok(found) => Err(LedgerError::Version { path: path_in(&self.dir), found }),
+            Err(error @ rusqlite::Error::SqliteFailure(..)) if !is_missing_table(&error) => Err(self.fails(error)),
+            Err(_) => Err(LedgerError::Version { path: path_in(&self.dir), found: "none".into() }),
+        }
+    }
+
+    /// Opens a transaction unless one is open; whatever is written next belongs to it.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn begin(&mut self) -> Result<(), LedgerError> {
+        if !self.in_transaction {
+            self.connection.execute_batch("BEGIN IMMEDIATE").map_err(|source| self.fails(source))?;
+            self.in_transaction = true;
+        }
+        Ok(())
+    }
+
+    /// Makes everything since `begin` durable. Without a transaction it does nothing.
+    ///
+    /// # Errors
+    /// When the disk is full or fails; nothing of the transaction then counts.
+    pub fn commit(&mut self) -> Result<(), LedgerError> {
+        if self.in_transaction {
+            self.in_transaction = false;
+            self.connection.execute_batch("COMMIT").map_err(|source| self.fails(source))?;
+        }
+        Ok(())
+    }
+
+    fn fails(&self, source: rusqlite::Error) -> LedgerError {
+        classify(&path_in(&self.dir), source)
+    }
+
+    fn corrupt(&self, what: impl Into<String>) -> LedgerError {
+        LedgerError::Corrupt { path: path_in(&self.dir), what: what.into() }
+    }
+
+    /// Writes down how a sweep ended.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn end_sweep(&mut self, sweep: SweepId, state: &str, at_ms: i64) -> Result<(), LedgerError> {
+        self.begin()?;
+        self.execute("UPDATE sweeps SET state = ?2, ended_ms = ?3 WHERE id = ?1", (sweep, state, at_ms))
+    }
+
+    fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<(), LedgerError> {
+        let run = || self.connection.prepare_cached(sql)?.execute(parameters);
+        run().map(|_| ()).map_err(|source| self.fails(source))
+    }
+}
+
+fn is_missing_table(error: &rusqlite::Error) -> bool {
+    error.to_string().contains("no such table")
+}
+
+/// Full disks and read-only folders deserve better than a code.
+fn classify(path: &Path, source: rusqlite::Error) -> LedgerError {
+    use rusqlite::ErrorCode;
+    let dir = || path.parent().unwrap_or(Path::new(".")).to_path_buf();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => LedgerError::Full { path: path.into(), source },
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            LedgerError::Unwritable { dir: dir(), source: std::io::Error::other(source) }
+        }
+        _ => LedgerError::Sqlite { path: path.into(), source },
+    }
+}
+
+#[cfg(test)]
+mod tests;

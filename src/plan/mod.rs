@@ -1,1 +1,204 @@
+//! What must be computed: a validated sweep becomes a graph of tasks with content keys. Pure.
+//!
+//! ```text
+//! trial ──► train ──┬─► checkpoint at epoch 1     ──► evaluate attack x shard, ...
+//!                   └─► checkpoint at last epoch  ──► evaluate attack x shard, ...
+//! ```
+//!
+//! Everything that decides a number is decided here, before any worker is known: the shards of the
+//! test set and the seeds of all random streams. So one worker and eight write the same files.
+
+pub mod cost;
 pub mod question;
+
+use crate::data::DataInfo;
+use crate::spec::{Sweep, Trial};
+pub use question::{ALGORITHM_VERSION, EvaluateQuestion, Question, TaskKey, TrainQuestion};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The task graph of one sweep. About 70 bytes a task, whatever the size of the questions:
+/// those are written out only when a task is leased, see [`Plan::question`].
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub sweep: Arc<Sweep>,
+    pub data: DataInfo,
+    /// Examples of the test set that are evaluated.
+    pub examples: u32,
+    /// One per trial of the sweep, in its order.
+    pub trials: Vec<PlannedTrial>,
+    /// A task never stands before the one it waits for.
+    pub tasks: Vec<Task>,
+}
+
+/// One training run and the epochs whose weights must be kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedTrial {
+    pub key: TaskKey,
+    /// Short digest of the recipe without the seed: equal for trials that differ in their seed only.
+    pub config: String,
+    /// Ascending; never empty.
+    pub keep: Vec<u32>,
+    /// Position of its train task in [`Plan::tasks`].
+    pub task: u32,
+}
+
+/// The unit that is leased.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    pub key: TaskKey,
+    /// Position in [`Plan::trials`].
+    pub trial: u32,
+    pub work: Work,
+    /// Estimated seconds on one slot; measured costs refine it while a sweep runs.
+    pub seconds: f32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    Train,
+    Evaluate {
+        epoch: u32,
+        /// Position in the sweep's list of attacks.
+        attack: u16,
+        /// First example, and one past the last.
+        examples: [u32; 2],
+    },
+}
+
+impl Work {
+    /// The word for logs and tables.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Work::Train => "train",
+            Work::Evaluate { .. } => "evaluate",
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PlanError {
+    #[error("evaluate.test_examples asks for {asked} examples, but the test set of {data} has {available}")]
+    TooFewExamples { asked: u32, available: u32, data: String },
+    #[error(
+        "no checkpoint of a {epochs}-epoch trial would ever be evaluated: evaluate.epochs lists only later ones; add `final`"
+    )]
+    NothingEvaluated { epochs: u32 },
+    #[error("the plan has more than {MAX_TASKS} tasks; make the grid or the list of evaluated epochs smaller")]
+    TooManyTasks,
+}
+
+/// Positions in a plan are 32-bit, and nobody waits for more than this.
+pub const MAX_TASKS: usize = 50_000_000;
+
+impl Plan {
+    /// Builds the graph.
+    ///
+    /// # Errors
+    /// When the sweep asks for more test examples than the data set has, when a trial would be
+    /// trained but never evaluated, or when there are too many tasks to hold.
+    pub fn new(sweep: Arc<Sweep>, data: DataInfo) -> Result<Plan, PlanError> {
+        let available = data.test_count;
+        let examples = sweep.evaluate.test_examples.unwrap_or(available);
+        if examples > available {
+            return Err(PlanError::TooFewExamples { asked: examples, available, data: data.id.name });
+        }
+        let mut plan = Plan { sweep: sweep.clone(), data, examples, trials: Vec::new(), tasks: Vec::new() };
+        let mut configs = HashMap::new();
+        for trial in &sweep.trials {
+            plan.add_trial(trial, &mut configs)?;
+        }
+        Ok(plan)
+    }
+
+    fn add_trial(&mut self, trial: &Trial, configs: &mut HashMap<String, String>) -> Result<(), PlanError> {
+        let keep = self.sweep.evaluate.epochs.of(trial.recipe.epochs);
+        if keep.is_empty() {
+            return Err(PlanError::NothingEvaluated { epochs: trial.recipe.epochs });
+        }
+        let recipe = serde_json::to_string(&trial.recipe).expect("recipes hold only finite numbers");
+        let config = configs
+            .entry(recipe)
+            .or_insert_with_key(|recipe| TaskKey::of(recipe.as_bytes()).short()[..8].to_string())
+            .clone();
+        let position = self.trials.len() as u32;
+        let key = Question::Train(self.train_question(trial)).key();
+        let task = self.tasks.len() as u32;
+        let seconds = cost::train(&trial.recipe, &self.data) as f32;
+        self.trials.push(PlannedTrial { key, config, keep: keep.clone(), task });
+        self.tasks.push(Task { key, trial: position, work: Work::Train, seconds });
+
+        let evaluate = self.sweep.evaluate.clone();
+        for epoch in keep {
+            for (index, named) in evaluate.attacks.iter().enumerate() {
+                let per_example = cost::attack(&trial.recipe.model, &named.attack, &self.data);
+                let shard = cost::shard_size(per_example);
+                for first in (0..self.examples).step_by(shard as usize) {
+                    let examples = [first, (first + shard).min(self.examples)];
+                    let work = Work::Evaluate { epoch, attack: index as u16, examples };
+                    let key = Question::Evaluate(self.evaluate_question(position, work)).key();
+                    let count = f64::from(examples[1] - examples[0]);
+                    let seconds = (per_example * count * evaluate.epsilons.len() as f64 * cost::EARLY_EXIT) as f32;
+                    self.tasks.push(Task { key, trial: position, work, seconds });
+                }
+            }
+        }
+        if self.tasks.len() > MAX_TASKS { Err(PlanError::TooManyTasks) } else { Ok(()) }
+    }
+
+    /// Position of the task that must be answered before `position` can run.
+    pub fn after(&self, position: u32) -> Option<u32> {
+        let task = &self.tasks[position as usize];
+        match task.work {
+            Work::Train => None,
+            Work::Evaluate { .. } => Some(self.trials[task.trial as usize].task),
+        }
+    }
+
+    /// The full question of a task; its canonical bytes hash to the task's key.
+    pub fn question(&self, position: u32) -> Question {
+        let task = &self.tasks[position as usize];
+        match task.work {
+            Work::Train => Question::Train(self.train_question(&self.sweep.trials[task.trial as usize])),
+            work => Question::Evaluate(self.evaluate_question(task.trial, work)),
+        }
+    }
+
+    fn train_question(&self, trial: &Trial) -> TrainQuestion {
+        let recipe = trial.recipe.clone();
+        TrainQuestion {
+            version: ALGORITHM_VERSION,
+            data: self.data.id.clone(),
+            model: recipe.model,
+            method: recipe.method,
+            optimizer: recipe.optimizer,
+            schedule: recipe.schedule,
+            epochs: recipe.epochs,
+            batch_size: recipe.batch_size,
+            seed: trial.seed,
+        }
+    }
+
+    fn evaluate_question(&self, trial: u32, work: Work) -> EvaluateQuestion {
+        let Work::Evaluate { epoch, attack, examples } = work else {
+            unreachable!("only evaluations have an evaluate question")
+        };
+        let evaluate = &self.sweep.evaluate;
+        EvaluateQuestion {
+            version: ALGORITHM_VERSION,
+            train: self.trials[trial as usize].key,
+            epoch,
+            data: self.data.id.clone(),
+            model: self.sweep.trials[trial as usize].recipe.model.clone(),
+            norm: evaluate.norm,
+            attack: evaluate.attacks[usize::from(attack)].attack.clone(),
+            epsilons: evaluate.positive_epsilons().to_vec(),
+            examples,
+            batch_size: evaluate.batch_size,
+            seed: self.sweep.seed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! A validated sweep: what the YAML file means once grids are expanded and defaults filled in.
 
 use super::recipe::{Attack, Method, Model, Norm, Optimizer, Schedule};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -38,16 +39,36 @@ pub struct GridCounts {
 }
 
 /// Where the examples come from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Dataset {
     /// 1,797 handwritten 8x8 digits, embedded in the binary, with a fixed split.
     Digits {},
     /// MNIST's own IDX files, gzipped or plain.
     Mnist {
-        /// Absolute after validation.
+        /// The folder of the four files. In a sweep's file a relative path starts at that file's
+        /// folder; after validation it is absolute.
         dir: PathBuf,
     },
+}
+
+impl Dataset {
+    /// Channels times height times width, where the name alone fixes it.
+    pub fn pixels(&self) -> Option<u32> {
+        match self {
+            Dataset::Digits {} => Some(64),
+            // Files in MNIST's format may hold images of any size.
+            Dataset::Mnist { .. } => None,
+        }
+    }
+
+    /// The size of the test set, where the name alone fixes it.
+    pub fn test_examples(&self) -> Option<u32> {
+        match self {
+            Dataset::Digits {} => Some(450),
+            Dataset::Mnist { .. } => None,
+        }
+    }
 }
 
 /// One point of the training grid, seed included: one model being trained.
@@ -86,6 +107,13 @@ pub struct Evaluate {
     pub test_examples: Option<u32>,
     /// Examples per forward pass of the attack loop.
     pub batch_size: u32,
+}
+
+impl Evaluate {
+    /// The grid that outcomes refer to: without 0, which needs no attack.
+    pub fn positive_epsilons(&self) -> &[f64] {
+        &self.epsilons[self.epsilons.partition_point(|&e| e <= 0.0)..]
+    }
 }
 
 /// An attack under the name that stands in the `attack` column.

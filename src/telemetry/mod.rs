@@ -1,1 +1,118 @@
-//! todo
+//! Logs: one event per state change, as text for people and as JSON lines for machines.
+//!
+//! Fields, where they apply: `sweep, trial, task, attempt, worker, kind, seconds`. `RUST_LOG`
+//! filters what is shown on stderr as everywhere; the file always gets everything from `info` up.
+
+use std::fs::OpenOptions;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+/// What stderr shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A terminal that can make room for a log line, such as a progress bar that steps aside.
+pub type Aside = fn(&mut dyn FnMut());
+
+static ASIDE: OnceLock<Aside> = OnceLock::new();
+
+/// Lets log lines pass a progress display unharmed.
+pub fn set_aside(aside: Aside) {
+    let _ = ASIDE.set(aside);
+}
+
+/// Starts logging: to stderr from `default_level` up (or as `RUST_LOG` says), and to `file` from `info` up.
+///
+/// # Errors
+/// When the log file cannot be opened.
+pub fn init(format: LogFormat, default_level: &str, file: Option<&Path>) -> Result<(), LogFileError> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let stderr: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Text => {
+            tracing_subscriber::fmt::layer().with_writer(Stderr).with_ansi(colours).with_target(false).with_filter(filter).boxed()
+        }
+        LogFormat::Json => json(Stderr).with_filter(filter).boxed(),
+    };
+    let file = match file {
+        Some(path) => {
+            let open = || {
+                path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+                OpenOptions::new().create(true).append(true).open(path)
+            };
+            let opened = open().map_err(|source| LogFileError { path: path.into(), source })?;
+            Some(json(Arc::new(opened)).with_filter(LevelFilter::INFO).boxed())
+        }
+        None => None,
+    };
+    // A second initialisation (tests within one process) keeps the first.
+    let _ = Registry::default().with(stderr.and_then(file)).try_init();
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("cannot write the log file {path}", path = .path.display())]
+#[diagnostic(help("check the directory's permissions and that the disk is not full"))]
+pub struct LogFileError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+fn json<W>(writer: W) -> impl Layer<Registry> + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_target(false)
+        .with_writer(writer)
+}
+
+/// Writes whole lines, with the progress display out of the way.
+#[derive(Clone, Copy)]
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match ASIDE.get() {
+            Some(aside) => {
+                let mut result = Ok(());
+                aside(&mut || result = std::io::stderr().write_all(bytes));
+                result?;
+            }
+            None => std::io::stderr().write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Stderr {
+    type Writer = Stderr;
+
+    fn make_writer(&'a self) -> Stderr {
+        Stderr
+    }
+}
+
+/// The log file of a process in a state directory.
+pub fn log_file(dir: &Path, process: &str) -> PathBuf {
+    dir.join("logs").join(format!("{process}.jsonl"))
+}

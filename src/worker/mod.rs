@@ -1,1 +1,18 @@
-//! todo
+//! A worker: takes leases, runs them on libtorch, hands in answers, and outlives its coordinator.
+//!
+//! ```text
+//!   link ── Acquire ──► fetch (checkpoint into the cache) ──► slot thread: lab ──► deliver
+//!     └──── Heartbeat: renews what is held, hears what is revoked      (upload, Commit or Fail)
+//! ```
+//!
+//! One asynchronous thread speaks gRPC; each slot is a thread of its own that computes with one
+//! libtorch thread. A coordinator that cannot be reached is waited for, with backoff, while the
+//! slots go on.
+
+mod fetch;
+mod link;
+mod run;
+mod slots;
+
+pub use link::{Link, LinkError};
+pub use run::{Options, WorkerError, run};

@@ -1,0 +1,200 @@
+//! `epsweep run FILE`: a coordinator on loopback and worker processes, from the file to the report.
+
+use super::progress::Progress;
+use super::{Exit, Failure, Output, plan, printer};
+use crate::coordinator::{Access, Core, Handle, Notice, OpenError, Recovery, Server, ServerOptions, publish};
+use crate::engine::Settings;
+use crate::launch::local::{Fleet, LocalWorker, find_worker};
+use crate::ledger::LedgerError;
+use crate::proto::SweepStatus;
+use crate::telemetry;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The sweep file
+    file: PathBuf,
+    /// Worker processes, one thread each [default: the cores of this machine]
+    #[arg(long, value_name = "N")]
+    workers: Option<u32>,
+    /// Where the ledger, the checkpoints and the report go [default: runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// What the workers compute on: cpu, or cuda:K
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+/// Workers that were told to leave get this long.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How a run ended.
+enum Ending {
+    Finished,
+    Interrupted,
+    Broken(LedgerError),
+    NoWorkers,
+}
+
+pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
+    if args.workers == Some(0) {
+        return Err(Failure::usage(miette::miette!("--workers 0 would compute nothing")));
+    }
+    let prepared = plan::prepare(&args.file)?;
+    let name = prepared.plan.sweep.name.clone();
+    let dir = args.out.clone().unwrap_or_else(|| plan::default_dir(&name));
+    let (core, mut notices) = open(&dir, Recovery::Fresh, Settings::default())?;
+    telemetry::init(output.log_format, output.level(true), Some(&telemetry::log_file(&dir, "coordinator")))
+        .map_err(Failure::usage)?;
+
+    let submitted = core.call(move |core| core.submit(&prepared)).await.map_err(|_| broken(notices.try_recv().ok()))?;
+    if !output.quiet {
+        eprintln!(
+            "{name}: {} trials, {} tasks, {} of them already answered, in {}",
+            submitted.trials,
+            submitted.tasks,
+            submitted.answered,
+            dir.display()
+        );
+    }
+    let ending = if submitted.answered == submitted.tasks {
+        Ending::Finished
+    } else {
+        work(&args, &output, &dir, &name, &core, &mut notices).await?
+    };
+    let status = core.call({
+        let name = name.clone();
+        move |core| core.status(&name)
+    });
+    let status = status.await.ok().flatten().unwrap_or_default();
+    conclude(ending, &args, &dir, &name, &status)
+}
+
+/// Opens the state directory; whose fault a failure is decides the exit code.
+pub fn open(
+    dir: &Path,
+    recovery: Recovery,
+    settings: Settings,
+) -> Result<(Handle, mpsc::UnboundedReceiver<Notice>), Failure> {
+    Core::start(dir, recovery, settings).map_err(|error| match error {
+        OpenError::Ledger(
+            LedgerError::Unwritable { .. } | LedgerError::Locked { .. } | LedgerError::Version { .. },
+        ) => Failure::usage(error),
+        _ => Failure::internal(error),
+    })
+}
+
+/// Starts the workers and waits for the end of the sweep, or of our patience.
+async fn work(
+    args: &Args,
+    output: &Output,
+    dir: &Path,
+    name: &str,
+    core: &Handle,
+    notices: &mut mpsc::UnboundedReceiver<Notice>,
+) -> Result<Ending, Failure> {
+    let options =
+        ServerOptions { listen: "127.0.0.1:0".into(), access: Access::open(), settings: Settings::default() };
+    let server = Server::start(core.clone(), options).await.map_err(Failure::internal)?;
+    let template = LocalWorker {
+        program: find_worker().map_err(Failure::usage)?,
+        connect: server.address.to_string(),
+        name: format!("local-{}", std::process::id()),
+        dir: std::path::absolute(dir).map_err(|error| Failure::internal(miette::miette!("{error}")))?,
+        device: args.device.clone(),
+    };
+    let (deaths, mut died) = mpsc::unbounded_channel();
+    let fleet = Fleet::start(&template, args.workers.unwrap_or_else(plan::cores), &deaths).map_err(Failure::internal)?;
+    let mut progress = Progress::new(output.quiet);
+    let mut refresh = tokio::time::interval(Duration::from_millis(250));
+    let mut terminate = terminate_signal()?;
+    let ending = loop {
+        tokio::select! {
+            notice = notices.recv() => match notice {
+                Some(Notice::Finished { .. }) => break Ending::Finished,
+                Some(Notice::Broken(error)) => break Ending::Broken(error),
+                None => break Ending::NoWorkers,
+            },
+            Some(death) = died.recv() => {
+                let _ = core.call(move |core| core.lost(&death.name)).await;
+            }
+            () = fleet.finished() => break Ending::NoWorkers,
+            _ = tokio::signal::ctrl_c() => break Ending::Interrupted,
+            _ = terminate.recv() => break Ending::Interrupted,
+            _ = refresh.tick() => {
+                let name = name.to_string();
+                if let Ok(Some(status)) = core.call(move |core| core.status(&name)).await {
+                    progress.show(&status);
+                }
+            }
+        }
+    };
+    progress.finish();
+    if matches!(ending, Ending::Finished) {
+        let _ = core.call(|core| core.drain()).await;
+        let _ = tokio::time::timeout(FAREWELL, fleet.finished()).await;
+    }
+    if matches!(ending, Ending::Interrupted) {
+        eprintln!("interrupted: stopping the workers (once more to stop at once)");
+        tokio::spawn(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(Exit::Interrupted as i32);
+            }
+        });
+    }
+    fleet.stop().await;
+    server.stop().await;
+    Ok(ending)
+}
+
+/// SIGTERM, which batch systems send, ends a run like Ctrl-C.
+pub fn terminate_signal() -> Result<tokio::signal::unix::Signal, Failure> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(|error| Failure::internal(miette::miette!("cannot listen for SIGTERM: {error}")))
+}
+
+/// Writes the report of whatever there is, and says how the run ended.
+fn conclude(ending: Ending, args: &Args, dir: &Path, name: &str, status: &SweepStatus) -> Result<Exit, Failure> {
+    if let Ending::Broken(error) = ending {
+        return Err(broken(Some(Notice::Broken(error))));
+    }
+    let published = publish(dir, Some(name), &dir.join("report")).map_err(Failure::internal)?;
+    let page = dir.join("report").join("index.html");
+    match ending {
+        Ending::Interrupted => {
+            eprintln!("{} of {} trials are complete; go on with: {}", published.finished, published.trials, again(args));
+            Ok(Exit::Interrupted)
+        }
+        Ending::NoWorkers => Err(Failure::internal(
+            miette::miette!(help = format!("their logs are in {}; go on with: {}", dir.join("logs").display(), again(args)),
+                "no worker is left; {} of {} trials are complete", published.finished, published.trials),
+        )),
+        Ending::Finished | Ending::Broken(_) => {
+            printer::line(page.display());
+            if status.state == "failed" {
+                for failure in &status.failures {
+                    eprintln!("failed: {failure}");
+                }
+                eprintln!("{} of {} trials failed; the report shows the rest", published.failed, published.trials);
+                return Ok(Exit::FailedTrials);
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// The command that goes on where this one stopped.
+fn again(args: &Args) -> String {
+    let out = args.out.as_ref().map(|out| format!(" --out {}", out.display())).unwrap_or_default();
+    let workers = args.workers.map(|workers| format!(" --workers {workers}")).unwrap_or_default();
+    format!("epsweep run {}{workers}{out}", args.file.display())
+}
+
+fn broken(notice: Option<Notice>) -> Failure {
+    match notice {
+        Some(Notice::Broken(error)) => Failure::internal(error),
+        _ => Failure::internal(miette::miette!("the coordinator stopped unexpectedly")),
+    }
+}

@@ -1,0 +1,72 @@
+//! `epsweep serve`: a coordinator that takes sweeps over gRPC, and writes each one's report.
+
+use super::run::{open, terminate_signal};
+use super::{Exit, Failure, Output, printer};
+use crate::coordinator::{Access, Handle, Notice, Recovery, Server, ServerOptions, publish, read_token};
+use crate::engine::Settings;
+use crate::telemetry;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where to listen, HOST:PORT; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070")]
+    listen: String,
+    /// Where the ledger, the checkpoints and the reports go
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+    /// File whose first line workers and clients must present; needed beyond loopback
+    #[arg(long, value_name = "FILE", env = "EPSWEEP_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Seconds of silence after which a worker's tasks are given to others
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    lease: u64,
+}
+
+pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
+    let access = match &args.token_file {
+        Some(path) => Access::token(read_token(path).map_err(Failure::usage)?),
+        None => Access::open(),
+    };
+    let settings = Settings { lease_ms: args.lease * 1000, ..Settings::default() };
+    let (core, mut notices) = open(&args.state, Recovery::Resume, settings)?;
+    telemetry::init(output.log_format, output.level(false), Some(&telemetry::log_file(&args.state, "coordinator")))
+        .map_err(Failure::usage)?;
+    let options = ServerOptions { listen: args.listen.clone(), access, settings };
+    let server = Server::start(core.clone(), options).await.map_err(Failure::usage)?;
+    tracing::info!(address = %server.address, state = %args.state.display(), "listening");
+    printer::line(format!("listening on {}", server.address));
+    let mut terminate = terminate_signal()?;
+    let exit = loop {
+        tokio::select! {
+            notice = notices.recv() => match notice {
+                Some(Notice::Finished { name, .. }) => {
+                    let (core, state) = (core.clone(), args.state.clone());
+                    tokio::spawn(async move { write_report(&core, &state, name).await });
+                }
+                Some(Notice::Broken(error)) => return Err(Failure::internal(error)),
+                None => return Err(Failure::internal(miette::miette!("the coordinator stopped unexpectedly"))),
+            },
+            _ = tokio::signal::ctrl_c() => break Exit::Interrupted,
+            _ = terminate.recv() => break Exit::Done,
+        }
+    };
+    server.stop().await;
+    eprintln!("stopped; workers wait for it to come back: epsweep serve --listen {} --state {}", args.listen, args.state.display());
+    Ok(exit)
+}
+
+async fn write_report(core: &Handle, state: &Path, name: String) {
+    let (state, into) = (state.to_path_buf(), state.join("reports").join(&name));
+    let sweep = name.clone();
+    let published = tokio::task::spawn_blocking(move || publish(&state, Some(&sweep), &into)).await;
+    match published {
+        Ok(Ok(published)) => {
+            let page = published.dir.join("index.html").display().to_string();
+            tracing::info!(sweep = name, report = page, "report written");
+            let _ = core.call(move |core| core.set_report(&name, page)).await;
+        }
+        Ok(Err(error)) => tracing::error!(sweep = name, error = format!("{error:?}"), "the report could not be written"),
+        Err(error) => tracing::error!(sweep = name, %error, "the report could not be written"),
+    }
+}

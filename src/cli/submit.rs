@@ -1,0 +1,42 @@
+//! `epsweep submit FILE --to ADDR`.
+
+use super::connect::Target;
+use super::{Exit, Failure, plan, printer};
+use crate::proto::SubmitRequest;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The sweep file; its relative paths must mean the same at the coordinator and the workers
+    file: PathBuf,
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn submit(args: Args) -> Result<Exit, Failure> {
+    let (yaml, base_dir) = plan::read(&args.file)?;
+    // Mistakes in the file are best shown here, before anything is sent.
+    crate::spec::parse(&yaml, &args.file.display().to_string(), &base_dir).map_err(Failure::usage)?;
+    let request = SubmitRequest {
+        yaml,
+        source: args.file.display().to_string(),
+        base_dir: base_dir.display().to_string(),
+    };
+    let mut client = args.target.connect().await?;
+    let response = client.submit(request).await.map_err(|status| args.target.failed(&status))?.into_inner();
+    if args.json {
+        printer::json(&serde_json::json!({
+            "sweep": response.sweep, "trials": response.trials, "tasks": response.tasks, "answered": response.answered,
+        }));
+    } else {
+        printer::line(format!(
+            "{}: {} trials, {} tasks, {} of them already answered",
+            response.sweep, response.trials, response.tasks, response.answered
+        ));
+        eprintln!("follow it with: epsweep watch {} --to {}", response.sweep, args.target.to);
+    }
+    Ok(Exit::Done)
+}

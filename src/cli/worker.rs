@@ -1,0 +1,147 @@
+//! `epsweep-worker`: its options, its signals, its exit codes.
+
+use super::run::terminate_signal;
+use super::{Exit, Failure, Output, block_on, finish, install_panic_and_error_style};
+use crate::coordinator::Bearer;
+use crate::lab::{self, Device};
+use crate::telemetry;
+use crate::worker::{LinkError, Options, WorkerError};
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Joins a coordinator and computes what it is leased, until it is told to leave.
+#[derive(Debug, Parser)]
+#[command(name = "epsweep-worker", version, max_term_width = 100)]
+struct Cli {
+    /// The coordinator, HOST:PORT
+    #[arg(long, value_name = "ADDR", env = "EPSWEEP_COORDINATOR")]
+    connect: String,
+    /// What to compute on: cpu, or cuda:K
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Tasks at a time, one thread each
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    slots: u32,
+    /// Name in logs and tables [default: host-pid]
+    #[arg(long)]
+    name: Option<String>,
+    /// Where checkpoints and unfinished training runs are kept [default: ~/.cache/epsweep/worker]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// File whose first line is the coordinator's token
+    #[arg(long, value_name = "FILE", env = "EPSWEEP_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Seconds to wait for a coordinator that has never answered
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    connect_timeout: u64,
+    /// Seconds to wait for a coordinator that has gone away
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    reconnect_timeout: u64,
+    /// Also write JSON lines to this file
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+    /// Leave when stdin closes: the parent has died
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    install_panic_and_error_style();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    finish(block_on(work(cli)))
+}
+
+async fn work(cli: Cli) -> Result<Exit, Failure> {
+    telemetry::init(cli.output.log_format, cli.output.level(false), cli.log_file.as_deref()).map_err(Failure::usage)?;
+    let (device, device_name) = parse_device(&cli.device)?;
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "host".into());
+    let shutdown = CancellationToken::new();
+    let interrupted = watch_signals(&cli, &shutdown)?;
+    let options = Options {
+        connect: cli.connect,
+        name: cli.name.unwrap_or_else(|| default_name(&host)),
+        host,
+        device,
+        device_name,
+        slots: cli.slots,
+        cache: cli.cache.unwrap_or_else(default_cache),
+        token: Bearer::from_file(cli.token_file.as_deref()).map_err(Failure::usage)?,
+        libtorch: env!("EPSWEEP_LIBTORCH_VERSION").into(),
+        patience: (Duration::from_secs(cli.connect_timeout), Duration::from_secs(cli.reconnect_timeout)),
+    };
+    match crate::worker::run(options, shutdown).await {
+        Ok(()) if interrupted.is_cancelled() => {
+            eprintln!("interrupted; unfinished training runs are kept: start the same command again to go on");
+            Ok(Exit::Interrupted)
+        }
+        Ok(()) => Ok(Exit::Done),
+        Err(WorkerError::Link(error @ LinkError::Unreachable { .. })) => Err(Failure::unreachable(error)),
+        Err(error @ WorkerError::Link(_)) => Err(Failure::usage(error)),
+        Err(error) => Err(Failure::internal(error)),
+    }
+}
+
+/// `cpu` or `cuda:K`, checked against what this machine has.
+fn parse_device(text: &str) -> Result<(Device, String), Failure> {
+    if text == "cpu" {
+        return Ok((Device::Cpu, text.into()));
+    }
+    let index = if text == "cuda" { Some(0) } else { text.strip_prefix("cuda:").and_then(|index| index.parse().ok()) };
+    let Some(index) = index else {
+        return Err(Failure::usage(miette::miette!("--device {text:?} is neither cpu nor cuda:K")));
+    };
+    let found = lab::cuda_devices();
+    if index as i64 >= found {
+        let help = "nvidia-smi lists the GPUs; the libtorch must be a CUDA build (set LIBTORCH when building)";
+        return Err(Failure::usage(
+            miette::miette!(help = help, "there is no {text}: libtorch sees {found} CUDA devices here"),
+        ));
+    }
+    Ok((Device::Cuda(index), format!("cuda:{index}")))
+}
+
+/// SIGTERM, Ctrl-C and, where asked for, a closed stdin end the worker. The returned token says that it was Ctrl-C.
+fn watch_signals(cli: &Cli, shutdown: &CancellationToken) -> Result<CancellationToken, Failure> {
+    let interrupted = CancellationToken::new();
+    let mut terminate = terminate_signal()?;
+    let (by_hand, shutdown) = (interrupted.clone(), shutdown.clone());
+    let parent_gone = CancellationToken::new();
+    if cli.exit_with_stdin {
+        let gone = parent_gone.clone();
+        // A thread of its own: the runtime would wait for a pending read when it shuts down.
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            gone.cancel();
+        });
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => by_hand.cancel(),
+            _ = terminate.recv() => {}
+            () = parent_gone.cancelled() => {}
+        }
+        shutdown.cancel();
+    });
+    Ok(interrupted)
+}
+
+/// Names end up in file names and tables, so anything unusual becomes a dash.
+fn default_name(host: &str) -> String {
+    let host: String = host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).take(40).collect();
+    format!("{host}-{}", std::process::id())
+}
+
+fn default_cache() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home).unwrap_or_else(std::env::temp_dir);
+    cache.join("epsweep").join("worker")
+}

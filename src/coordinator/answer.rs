@@ -1,0 +1,54 @@
+//! What workers hand in, checked before it is believed.
+
+use crate::artifacts::{ArtifactId, Store};
+use crate::ledger::{CheckpointAnswer, EvaluateAnswer};
+use crate::outcome::Level;
+use crate::plan::Question;
+use crate::proto;
+
+/// An answer that has been checked against its question.
+pub(super) enum Answer {
+    Train(Vec<CheckpointAnswer>),
+    Evaluate(EvaluateAnswer),
+}
+
+impl Answer {
+    /// Nothing a worker sends is believed unseen: artifacts must be there, levels must fit the shard and the grid.
+    pub fn check(question: &Question, answer: Option<proto::commit_request::Answer>, store: &Store) -> Result<Answer, String> {
+        use proto::commit_request::Answer as Sent;
+        match (question, answer) {
+            (Question::Train(question), Some(Sent::Train(sent))) => {
+                let check = |sent: proto::Checkpoint| check_checkpoint(sent, question.epochs, store);
+                Ok(Answer::Train(sent.checkpoints.into_iter().map(check).collect::<Result<_, _>>()?))
+            }
+            (Question::Evaluate(question), Some(Sent::Evaluate(sent))) => {
+                let [first, end] = question.examples;
+                let most = question.epsilons.len() as u32 + 1;
+                if sent.levels.len() as u32 != end - first || sent.levels.iter().any(|&level| level > most) {
+                    return Err(format!("expected {} levels of at most {most}", end - first));
+                }
+                let levels = sent.levels.iter().map(|&level| Level(level as u16)).collect();
+                let (family, epsilons) = (question.family(), question.epsilons.clone());
+                Ok(Answer::Evaluate(EvaluateAnswer { family, epsilons, first, levels }))
+            }
+            _ => Err("the answer is not of the question's kind".into()),
+        }
+    }
+}
+
+fn check_checkpoint(sent: proto::Checkpoint, epochs: u32, store: &Store) -> Result<CheckpointAnswer, String> {
+    let id = ArtifactId::parse(&sent.artifact).ok_or("an artifact id is 64 hexadecimal digits")?;
+    if !store.contains(&id) {
+        return Err(format!("artifact {id} was never uploaded"));
+    }
+    if sent.epoch == 0 || sent.epoch > epochs || !sent.train_loss.is_finite() || !sent.train_seconds.is_finite() {
+        return Err(format!("checkpoint of epoch {} is not of this training run of {epochs} epochs", sent.epoch));
+    }
+    Ok(CheckpointAnswer {
+        epoch: sent.epoch,
+        train_loss: sent.train_loss,
+        train_seconds: sent.train_seconds,
+        artifact: sent.artifact,
+        bytes: sent.bytes,
+    })
+}

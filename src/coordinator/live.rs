@@ -1,0 +1,117 @@
+//! Sweeps as the coordinator holds them: their plan, and what a lease needs from it.
+
+use crate::engine::{Admission, KindCounts, Lease, NewTask, NewWork, Status, SweepId, SweepProgress, SweepState};
+use crate::outcome::Known;
+use crate::plan::{Plan, Question, TaskKey, Work};
+use crate::proto;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A sweep that was admitted in this process's life.
+#[derive(Debug)]
+pub(super) struct LiveSweep {
+    pub id: SweepId,
+    pub plan: Arc<Plan>,
+    /// JSON: where the data lies.
+    dataset: Vec<u8>,
+    position: HashMap<TaskKey, u32>,
+    /// One line per trial that failed for good.
+    pub failures: Vec<String>,
+    pub report: Option<String>,
+}
+
+impl LiveSweep {
+    pub fn new(id: SweepId, plan: Arc<Plan>) -> LiveSweep {
+        let position = plan.tasks.iter().enumerate().map(|(position, task)| (task.key, position as u32)).collect();
+        let dataset = serde_json::to_vec(&plan.sweep.dataset).expect("a data set is a name and a path");
+        LiveSweep { id, plan, dataset, position, failures: Vec::new(), report: None }
+    }
+
+    pub fn position(&self, task: TaskKey) -> Option<u32> {
+        self.position.get(&task).copied()
+    }
+
+    /// What the engine needs to know of the plan.
+    pub fn admission(&self, revive: bool) -> Admission {
+        let tasks = self.plan.tasks.iter().map(|task| {
+            let trial = &self.plan.trials[task.trial as usize];
+            let work = match task.work {
+                Work::Train => NewWork::Train { keep: trial.keep.clone() },
+                Work::Evaluate { epoch, .. } => NewWork::Evaluate { train: trial.task, epoch },
+            };
+            NewTask { key: task.key, work, seconds: task.seconds }
+        });
+        Admission { sweep: self.id, tasks: tasks.collect(), revive }
+    }
+
+    /// The words that logs use for a task: its trial's short id, and its kind.
+    pub fn words(&self, task: TaskKey) -> Option<(String, &'static str)> {
+        let task = &self.plan.tasks[self.position(task)? as usize];
+        Some((self.plan.trials[task.trial as usize].key.short(), task.work.kind()))
+    }
+
+    /// A trial as people know it: its axes and seed.
+    pub fn trial_name(&self, task: TaskKey) -> Option<String> {
+        let task = &self.plan.tasks[self.position(task)? as usize];
+        let trial = &self.plan.sweep.trials[task.trial as usize];
+        let axes = self.plan.sweep.axes.iter().zip(&trial.axes).map(|(axis, value)| format!("{axis}={value} "));
+        Some(format!("{}seed={}", axes.collect::<String>(), trial.seed))
+    }
+
+    /// Writes a lease out in full. `checkpoint` and `known` are looked up by the caller.
+    pub fn lease(&self, lease: Lease, checkpoint: String, known: Vec<Known>) -> Option<proto::Lease> {
+        let position = self.position(lease.task)?;
+        let task = &self.plan.tasks[position as usize];
+        let trial = &self.plan.trials[task.trial as usize];
+        let keep = if task.work == Work::Train { trial.keep.clone() } else { Vec::new() };
+        let known = known.into_iter().map(|known| proto::Known {
+            epsilons: known.epsilons,
+            levels: known.levels.iter().map(|level| u32::from(level.0)).collect(),
+        });
+        Some(proto::Lease {
+            id: Some(lease.into()),
+            kind: task.work.kind().into(),
+            question: self.plan.question(position).canonical().into(),
+            dataset: self.dataset.clone().into(),
+            keep,
+            checkpoint,
+            known: known.collect(),
+            sweep: self.plan.sweep.name.clone(),
+            trial: trial.key.short(),
+        })
+    }
+
+    pub fn question(&self, task: TaskKey) -> Option<Question> {
+        Some(self.plan.question(self.position(task)?))
+    }
+
+    /// How far it is, as clients see it.
+    pub fn status(&self, progress: &SweepProgress, workers: u32, slots: u32) -> proto::SweepStatus {
+        let counts = |counts: &KindCounts| proto::Counts {
+            total: counts.total(),
+            done: counts.of(Status::Done),
+            running: counts.of(Status::Leased),
+            failed: counts.of(Status::Failed) + counts.of(Status::Skipped),
+        };
+        let failed = progress.train.of(Status::Failed) + progress.evaluate.of(Status::Failed) > 0;
+        let state = match progress.state {
+            SweepState::Running => "running",
+            SweepState::Finished if failed => "failed",
+            SweepState::Finished => "done",
+            SweepState::Cancelled => "cancelled",
+        };
+        proto::SweepStatus {
+            sweep: self.plan.sweep.name.clone(),
+            state: state.into(),
+            trials: self.plan.trials.len() as u32,
+            train: Some(counts(&progress.train)),
+            evaluate: Some(counts(&progress.evaluate)),
+            remaining_seconds: progress.remaining_seconds.unwrap_or(-1.0),
+            workers,
+            slots,
+            failures: self.failures.iter().take(20).cloned().collect(),
+            report: self.report.clone().unwrap_or_default(),
+            progress: progress.progress,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! proto/epsweep/v1/worker.proto, served from the core.
+
+use super::core::{CoreGone, Handle};
+use super::{PROTOCOL, ServerOptions};
+use crate::artifacts::{ArtifactError, ArtifactId};
+use crate::engine::{Failure, Lease, Verdict};
+use crate::ledger::WorkerInfo;
+use crate::proto::worker_service_server::WorkerService;
+use crate::proto::{
+    AcquireRequest, AcquireResponse, CommitRequest, CommitResponse, FailRequest, FailResponse, FailureKind,
+    GetArtifactRequest, GetArtifactResponse, HeartbeatRequest, HeartbeatResponse, LeaseRef, LeaveRequest, LeaveResponse,
+    PutArtifactRequest, PutArtifactResponse, RegisterRequest, RegisterResponse, commit_response,
+};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Artifacts travel in pieces of this size.
+const PIECE: usize = 512 * 1024;
+/// Nobody waits longer in one call, whatever it asks for.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// A guard against absurd uploads; the largest networks of the field are a tenth of it.
+const LARGEST_ARTIFACT: usize = 8 << 30;
+
+#[derive(Debug, Clone)]
+pub struct Workers {
+    pub core: Handle,
+    pub options: ServerOptions,
+}
+
+impl From<CoreGone> for Status {
+    fn from(error: CoreGone) -> Status {
+        Status::unavailable(error.to_string())
+    }
+}
+
+fn unregistered() -> Status {
+    Status::not_found("this worker is not registered; register again")
+}
+
+#[allow(clippy::result_large_err)] // tonic's own error type
+fn leases(sent: Vec<LeaseRef>) -> Result<Vec<Lease>, Status> {
+    sent.into_iter().map(lease).collect()
+}
+
+#[allow(clippy::result_large_err)]
+fn lease(sent: LeaseRef) -> Result<Lease, Status> {
+    sent.try_into().map_err(Status::invalid_argument)
+}
+
+#[allow(clippy::result_large_err)]
+fn artifact_id(text: &str) -> Result<ArtifactId, Status> {
+    ArtifactId::parse(text).ok_or_else(|| Status::invalid_argument("an artifact id is 64 hexadecimal digits"))
+}
+
+fn artifact_status(error: ArtifactError) -> Status {
+    match &error {
+        ArtifactError::Missing { .. } => Status::not_found(error.to_string()),
+        ArtifactError::Damaged { .. } => Status::data_loss(error.to_string()),
+        ArtifactError::WrongHash { .. } => Status::invalid_argument(error.to_string()),
+        ArtifactError::Io { .. } => Status::internal(error.to_string()),
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerService for Workers {
+    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
+        let request = request.into_inner();
+        if request.protocol != PROTOCOL {
+            return Err(Status::failed_precondition(format!(
+                "worker {:?} speaks protocol {}, this coordinator speaks {PROTOCOL}; use worker and coordinator of the same release",
+                request.worker, request.protocol
+            )));
+        }
+        let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if request.worker.is_empty() || request.worker.len() > 64 || !request.worker.chars().all(valid) {
+            return Err(Status::invalid_argument("a worker's name has 1 to 64 letters, digits, '-', '_' and '.'"));
+        }
+        if request.slots == 0 || request.slots > 65_536 {
+            return Err(Status::invalid_argument("a worker has 1 to 65,536 slots"));
+        }
+        let running = leases(request.running)?;
+        let info = WorkerInfo {
+            worker: request.worker,
+            host: request.host,
+            slots: request.slots,
+            device: request.device,
+            version: request.version,
+            libtorch: request.libtorch,
+        };
+        self.core.call(|core| core.register(info, running)).await?;
+        let lease_ms = self.options.settings.lease_ms as u32;
+        Ok(Response::new(RegisterResponse { heartbeat_ms: lease_ms / 6, lease_ms }))
+    }
+
+    async fn acquire(&self, request: Request<AcquireRequest>) -> Result<Response<AcquireResponse>, Status> {
+        let request = request.into_inner();
+        let deadline = Instant::now() + Duration::from_millis(request.wait_ms.into()).min(LONGEST_WAIT);
+        let mut wake = self.core.wake.clone();
+        loop {
+            wake.mark_unchanged();
+            let (worker, number, free, prefetch) =
+                (request.worker.clone(), request.request, request.free_slots, request.prefetch);
+            let granted =
+                self.core.call(move |core| (core.acquire(&worker, number, free, prefetch), core.is_draining())).await?;
+            let (Some(leases), drain) = granted else { return Err(unregistered()) };
+            if drain || !leases.is_empty() {
+                return Ok(Response::new(AcquireResponse { leases, drain }));
+            }
+            tokio::select! {
+                changed = wake.changed() => if changed.is_err() { return Err(CoreGone.into()) },
+                () = tokio::time::sleep_until(deadline) => return Ok(Response::new(AcquireResponse::default())),
+            }
+        }
+    }
+
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+        let request = request.into_inner();
+        let running = leases(request.running)?;
+        let answer =
+            self.core.call(move |core| (core.heartbeat(&request.worker, running), core.is_draining())).await?;
+        let (Some(revoked), drain) = answer else { return Err(unregistered()) };
+        Ok(Response::new(HeartbeatResponse { revoked: revoked.into_iter().map(Into::into).collect(), drain }))
+    }
+
+    async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<CommitResponse>, Status> {
+        let request = request.into_inner();
+        let verdict = self.core.call(move |core| core.commit(request)).await?.map_err(Status::invalid_argument)?;
+        let verdict = match verdict {
+            Verdict::Accepted => commit_response::Verdict::Accepted,
+            Verdict::Duplicate => commit_response::Verdict::Duplicate,
+            Verdict::Unwanted => commit_response::Verdict::Unwanted,
+        };
+        Ok(Response::new(CommitResponse { verdict: verdict.into() }))
+    }
+
+    async fn fail(&self, request: Request<FailRequest>) -> Result<Response<FailResponse>, Status> {
+        let request = request.into_inner();
+        let lease = lease(request.lease.unwrap_or_default())?;
+        let failure = match FailureKind::try_from(request.kind) {
+            Ok(FailureKind::Diverged) => Failure::Diverged,
+            Ok(FailureKind::OutOfMemory) => Failure::OutOfMemory,
+            Ok(FailureKind::BadInput) => Failure::BadInput,
+            Ok(FailureKind::Preempted) => Failure::Preempted,
+            _ => Failure::Bug,
+        };
+        let message: String = request.message.chars().take(2000).collect();
+        self.core.call(move |core| core.fail(&request.worker, lease, failure, message)).await?;
+        Ok(Response::new(FailResponse {}))
+    }
+
+    async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
+        let worker = request.into_inner().worker;
+        self.core.call(move |core| core.leave(&worker)).await?;
+        Ok(Response::new(LeaveResponse {}))
+    }
+
+    async fn put_artifact(
+        &self,
+        request: Request<Streaming<PutArtifactRequest>>,
+    ) -> Result<Response<PutArtifactResponse>, Status> {
+        let mut stream = request.into_inner();
+        let first = stream.message().await?.ok_or_else(|| Status::invalid_argument("an upload begins with its id"))?;
+        let id = artifact_id(&first.id)?;
+        if self.core.store.contains(&id) {
+            return Ok(Response::new(PutArtifactResponse {}));
+        }
+        let mut upload = self.core.store.begin().map_err(artifact_status)?;
+        let mut size = first.chunk.len();
+        upload.write(&first.chunk).map_err(artifact_status)?;
+        while let Some(piece) = stream.message().await? {
+            size += piece.chunk.len();
+            if size > LARGEST_ARTIFACT {
+                return Err(Status::resource_exhausted("an artifact may have at most 8 GiB"));
+            }
+            upload.write(&piece.chunk).map_err(artifact_status)?;
+        }
+        tokio::task::spawn_blocking(move || upload.finish(&id))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(artifact_status)?;
+        Ok(Response::new(PutArtifactResponse {}))
+    }
+
+    type GetArtifactStream = ReceiverStream<Result<GetArtifactResponse, Status>>;
+
+    async fn get_artifact(
+        &self,
+        request: Request<GetArtifactRequest>,
+    ) -> Result<Response<Self::GetArtifactStream>, Status> {
+        let id = artifact_id(&request.into_inner().id)?;
+        let store = self.core.store.clone();
+        let content = tokio::task::spawn_blocking(move || store.get(&id))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(artifact_status)?;
+        let content = tonic::codegen::Bytes::from(content);
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        tokio::spawn(async move {
+            for start in (0..content.len()).step_by(PIECE) {
+                let chunk = content.slice(start..(start + PIECE).min(content.len()));
+                if sender.send(Ok(GetArtifactResponse { chunk })).await.is_err() {
+                    return; // the caller has gone
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}

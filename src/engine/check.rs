@@ -1,0 +1,94 @@
+//! Every cross-invariant of the engine, in one place. Tests call it after every step.
+
+use super::task::Work;
+use super::{Engine, KindCounts, Status, SweepState, TaskId};
+
+impl Engine {
+    /// # Panics
+    /// When any two parts of the state contradict each other.
+    pub fn sanity_check(&self) {
+        self.check_tasks();
+        self.check_leases();
+        self.check_sweeps();
+    }
+
+    fn check_tasks(&self) {
+        for (index, task) in self.tasks.iter().enumerate() {
+            let id = TaskId(index as u32);
+            assert_eq!(self.by_key.get(&task.key), Some(&id), "every task is found by its key");
+            let queued = self.ready.contains(id, task.seconds);
+            let wanted = task.sweep.is_some() && task.work != Work::Unknown;
+            assert_eq!(
+                queued,
+                wanted && task.status == Status::Ready,
+                "{id:?} {task:?}: queued exactly when ready and wanted"
+            );
+            assert_eq!(
+                self.leases.contains_key(&id),
+                task.status == Status::Leased,
+                "{task:?}: leased exactly when a lease is out"
+            );
+            if let Work::Evaluate { train, epoch } = task.work {
+                let has = self.trains[&train].have.contains(&epoch);
+                if task.status == Status::Ready {
+                    assert!(has, "{task:?}: ready without its checkpoint");
+                }
+                if matches!(task.status, Status::Blocked | Status::Skipped) {
+                    assert!(!has, "{task:?}: waits for a checkpoint that is there");
+                }
+                if task.status == Status::Skipped {
+                    assert_eq!(self.tasks[train.0 as usize].status, Status::Failed, "{task:?}: skipped without cause");
+                }
+            }
+            if task.work == Work::Train && task.status == Status::Done {
+                assert!(self.trains[&id].is_complete(), "{task:?}: done without all its checkpoints");
+            }
+        }
+        for holder in self.ready.holders() {
+            for id in self.ready.held_by(holder) {
+                assert!(self.ready.contains(id, self.tasks[id.0 as usize].seconds), "a holder's queue is part of the whole");
+            }
+        }
+    }
+
+    fn check_leases(&self) {
+        for (id, held) in &self.leases {
+            let task = &self.tasks[id.0 as usize];
+            assert_eq!(held.attempt, task.attempt, "{task:?}: only the newest attempt can be out");
+            if let Some(worker) = self.workers.get(&held.worker) {
+                assert!(worker.leases.contains(id), "{:?}: its worker does not know of the lease", task);
+            }
+        }
+        for (name, worker) in &self.workers {
+            for id in &worker.leases {
+                assert_eq!(self.leases.get(id).map(|held| &held.worker), Some(name), "a worker's lease is its own");
+            }
+        }
+    }
+
+    fn check_sweeps(&self) {
+        for (id, others) in &self.also_wanted {
+            assert!(!others.is_empty() && self.tasks[id.0 as usize].sweep.is_some(), "extra claims follow a first one");
+        }
+        for (sweep, entry) in &self.sweeps {
+            if entry.state != SweepState::Running {
+                continue; // its counts are a memory
+            }
+            let mut counts = [KindCounts::default(); 2];
+            let mut open = [0.0; 2];
+            for id in &entry.tasks {
+                assert!(self.sweeps_of(*id).contains(sweep), "a live sweep wants its tasks");
+                let task = &self.tasks[id.0 as usize];
+                counts[task.kind()].add(task.status);
+                if !task.status.is_final() {
+                    open[task.kind()] += f64::from(task.seconds);
+                }
+            }
+            assert_eq!(counts, entry.counts, "sweep {sweep}: counts");
+            for kind in 0..2 {
+                assert!((open[kind] - entry.open_seconds[kind]).abs() < 1e-3 * (1.0 + open[kind]), "sweep {sweep}: seconds");
+            }
+            assert!(!counts.iter().all(KindCounts::is_complete), "sweep {sweep}: complete, but not finished");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The language of the engine: what happens to it, what it wants done, what it wants remembered.
+
+use super::{SweepId, TaskId, WorkerId};
+use crate::plan::TaskKey;
+use serde::{Deserialize, Serialize};
+
+/// A task as one worker holds it; the attempt is the fencing token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lease {
+    pub task: TaskKey,
+    /// Counts from 1 for each task; never used twice.
+    pub attempt: u32,
+}
+
+/// Something has happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A sweep was handed in.
+    Admit(Admission),
+    /// A sweep is no longer wanted.
+    Cancel(SweepId),
+    /// A worker has connected, for the first time or again, and says what it still holds.
+    Register { worker: WorkerId, slots: u32, running: Vec<Lease> },
+    Acquire { worker: WorkerId, request: u64, free_slots: u32, prefetch: u32 },
+    Heartbeat { worker: WorkerId, running: Vec<Lease> },
+    /// An answer; `epochs` lists the checkpoints of a training run and is absent for an evaluation.
+    Commit { worker: WorkerId, lease: Lease, epochs: Option<Vec<u32>>, seconds: f64 },
+    Fail { worker: WorkerId, lease: Lease, failure: Failure, message: String },
+    /// A worker says goodbye and hands back what it holds.
+    Leave { worker: WorkerId },
+    /// A worker is known to be dead.
+    Lost { worker: WorkerId },
+    /// Time has passed.
+    Tick,
+    /// No new leases from now on.
+    Drain,
+}
+
+/// A sweep's tasks. A task stands behind the one it waits for.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    pub sweep: SweepId,
+    pub tasks: Vec<NewTask>,
+    /// Whether a person asked for it just now: then tasks that failed for reasons that may have
+    /// gone get another chance. False when sweeps are admitted again after a restart.
+    pub revive: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    pub key: TaskKey,
+    pub work: NewWork,
+    /// Estimated seconds.
+    pub seconds: f32,
+}
+
+#[derive(Debug, Clone)]
+pub enum NewWork {
+    /// The epochs whose checkpoints are wanted.
+    Train { keep: Vec<u32> },
+    /// Needs the checkpoint after `epoch` of the train task at position `train` of the admission.
+    Evaluate { train: u32, epoch: u32 },
+}
+
+/// Why an attempt failed; each kind has its own retry policy, see [`Failure::retries`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// NaN or infinite loss. A property of the trial: the same question always diverges.
+    Diverged,
+    OutOfMemory,
+    /// Data missing or other than expected, on that worker.
+    BadInput,
+    /// The worker was told to go.
+    Preempted,
+    /// Nothing was heard of the worker for a whole lease.
+    LostWorker,
+    Bug,
+}
+
+impl Failure {
+    /// How often a task may fail this way and be tried again; `None` is without limit.
+    pub fn retries(self) -> Option<u32> {
+        match self {
+            Failure::Diverged => Some(0),
+            Failure::OutOfMemory | Failure::BadInput | Failure::Bug => Some(2),
+            Failure::LostWorker => Some(8),
+            Failure::Preempted => None,
+        }
+    }
+
+    /// Whether the same question will fail the same way forever.
+    pub fn is_deterministic(self) -> bool {
+        self == Failure::Diverged
+    }
+}
+
+/// What the shell must do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Make this durable before any answer leaves the coordinator.
+    Persist(Record),
+    /// Answer to Acquire.
+    Granted(Vec<Grant>),
+    /// Answer to Acquire: nothing to do now; ask again after the next [`Effect::Wake`].
+    NothingReady,
+    /// Answer to Acquire and Heartbeat: register first.
+    UnknownWorker,
+    /// Answer to Heartbeat.
+    Renewed { revoked: Vec<Lease> },
+    /// Answer to Commit.
+    Verdict(Verdict),
+    /// Tasks have become ready: waiting workers may ask again.
+    Wake,
+    /// Every task of the sweep is done or has failed for good.
+    Finished(SweepId),
+}
+
+/// A lease just granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    pub lease: Lease,
+    /// A sweep that wants it, and the task's number in the engine.
+    pub sweep: SweepId,
+    pub id: TaskId,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The first answer: store it.
+    Accepted,
+    /// Answered before: drop it.
+    Duplicate,
+    /// No such lease was ever given.
+    Unwanted,
+}
+
+/// A durable fact. The ledger stores these in order and nothing else of the engine.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    Leased { lease: Lease, worker: WorkerId },
+    /// Given back without an answer and without fault.
+    Released { lease: Lease, why: String },
+    /// `epochs` as in [`Event::Commit`].
+    Committed { lease: Lease, worker: WorkerId, epochs: Option<Vec<u32>> },
+    /// `fatal` when the task's retries are used up.
+    Failed { lease: Lease, worker: WorkerId, failure: Failure, message: String, fatal: bool },
+    /// A failed task gets a new budget.
+    Revived { task: TaskKey },
+}

@@ -1,0 +1,239 @@
+//! Workers and their leases: the part of the engine that changes with every call.
+
+use super::{Effect, Engine, Failure, Grant, Lease, Millis, Record, Status, TaskId, Verdict, WorkerId};
+use crate::engine::task::Work;
+use std::collections::BTreeSet;
+
+/// A lease that is out.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub worker: WorkerId,
+    pub attempt: u32,
+    pub deadline: Millis,
+}
+
+/// A worker as far as it is known; forgotten when it leaves or falls silent, and welcome again.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub slots: u32,
+    pub last_seen: Millis,
+    pub leases: BTreeSet<TaskId>,
+    /// The last answered request and its grants, so that a lost reply costs nothing.
+    pub last_request: u64,
+    pub last_grants: Vec<Grant>,
+}
+
+impl Engine {
+    pub(super) fn register(&mut self, name: WorkerId, slots: u32, running: &[Lease], now: Millis) {
+        let leases = self.leases.iter().filter(|(_, held)| held.worker == name).map(|(&task, _)| task).collect();
+        let worker = Worker { slots, last_seen: now, leases, last_request: 0, last_grants: Vec::new() };
+        self.workers.insert(name.clone(), worker);
+        self.renew(&name, running, now);
+    }
+
+    pub(super) fn acquire(
+        &mut self,
+        name: &WorkerId,
+        request: u64,
+        free_slots: u32,
+        prefetch: u32,
+        now: Millis,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(worker) = self.workers.get_mut(name) else {
+            out.push(Effect::UnknownWorker);
+            return;
+        };
+        worker.last_seen = now;
+        if request != 0 && request == worker.last_request {
+            let grants = worker.last_grants.clone();
+            out.push(Effect::Granted(grants.into_iter().filter(|grant| self.is_current(name, grant.lease)).collect()));
+            return;
+        }
+        let mut grants = Vec::new();
+        while let Some(id) = self.next_grant(name, grants.len() as u32, free_slots, prefetch) {
+            let task = &self.tasks[id.0 as usize];
+            let lease = Lease { task: task.key, attempt: task.attempt + 1 };
+            let sweep = task.sweep.expect("only wanted tasks stand in the queues");
+            self.record(Record::Leased { lease, worker: name.clone() }, now, out);
+            grants.push(Grant { lease, sweep, id });
+        }
+        if grants.is_empty() {
+            out.push(Effect::NothingReady);
+            return;
+        }
+        let worker = self.workers.get_mut(name).expect("looked up above");
+        worker.last_request = request;
+        worker.last_grants = grants.clone();
+        out.push(Effect::Granted(grants));
+    }
+
+    /// The next task for a worker that has been granted `granted` already, within its free slots,
+    /// or beyond them while tasks are short and there are enough for everybody.
+    fn next_grant(&self, worker: &WorkerId, granted: u32, free_slots: u32, prefetch: u32) -> Option<TaskId> {
+        if self.draining || granted >= free_slots.saturating_add(prefetch) {
+            return None;
+        }
+        let id = self.ready.next_for(worker)?;
+        if granted >= free_slots {
+            let task = &self.tasks[id.0 as usize];
+            let short = self.measured.expected(task.kind(), task.seconds) <= self.settings.prefetch_seconds;
+            let slots: u64 = self.workers.values().map(|worker| u64::from(worker.slots)).sum();
+            if !short || self.ready.len() as u64 <= slots * u64::from(granted - free_slots + 1) {
+                return None;
+            }
+        }
+        Some(id)
+    }
+
+    pub(super) fn heartbeat(&mut self, name: &WorkerId, running: &[Lease], now: Millis, out: &mut Vec<Effect>) {
+        let Some(worker) = self.workers.get_mut(name) else {
+            out.push(Effect::UnknownWorker);
+            return;
+        };
+        worker.last_seen = now;
+        let revoked = self.renew(name, running, now);
+        out.push(Effect::Renewed { revoked });
+    }
+
+    /// Extends the deadlines of `running`; returns those that the worker should stop: no longer
+    /// its own, or no longer wanted by any sweep.
+    fn renew(&mut self, name: &WorkerId, running: &[Lease], now: Millis) -> Vec<Lease> {
+        let deadline = now + self.settings.lease_ms;
+        let mut revoked = Vec::new();
+        for &lease in running {
+            let wanted = self.by_key.get(&lease.task).is_some_and(|id| self.tasks[id.0 as usize].sweep.is_some());
+            if !wanted || !self.is_current(name, lease) {
+                revoked.push(lease);
+            } else if let Some(held) = self.by_key.get(&lease.task).and_then(|id| self.leases.get_mut(id)) {
+                held.deadline = deadline;
+            }
+        }
+        revoked
+    }
+
+    /// Whether `lease` is out, and with this worker.
+    fn is_current(&self, name: &WorkerId, lease: Lease) -> bool {
+        let held = self.by_key.get(&lease.task).and_then(|id| self.leases.get(id));
+        held.is_some_and(|held| held.attempt == lease.attempt && held.worker == *name)
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        name: &WorkerId,
+        lease: Lease,
+        epochs: Option<Vec<u32>>,
+        seconds: f64,
+        now: Millis,
+        out: &mut Vec<Effect>,
+    ) {
+        let verdict = self.judge(lease, epochs.as_deref());
+        if verdict == Verdict::Accepted {
+            let id = self.by_key[&lease.task];
+            let task = &self.tasks[id.0 as usize];
+            self.measured.learn(task.kind(), task.seconds, seconds);
+            self.record(Record::Committed { lease, worker: name.clone(), epochs }, now, out);
+            self.settle(id, out);
+        }
+        out.push(Effect::Verdict(verdict));
+    }
+
+    /// Any attempt's answer is as good as the newest one's: equal questions have equal answers, so
+    /// a late one is welcome while none is stored.
+    fn judge(&self, lease: Lease, epochs: Option<&[u32]>) -> Verdict {
+        let Some(&id) = self.by_key.get(&lease.task) else { return Verdict::Unwanted };
+        let task = &self.tasks[id.0 as usize];
+        if lease.attempt == 0 || lease.attempt > task.attempt {
+            return Verdict::Unwanted;
+        }
+        match (task.work, epochs) {
+            (Work::Train, None) | (Work::Evaluate { .. }, Some(_)) => Verdict::Unwanted,
+            (Work::Train, Some(epochs)) => {
+                let have = self.trains.get(&id).map(|train| &train.have);
+                let news = epochs.iter().any(|epoch| !have.is_some_and(|have| have.contains(epoch)));
+                if news { Verdict::Accepted } else { Verdict::Duplicate }
+            }
+            _ if task.status == Status::Done => Verdict::Duplicate,
+            _ => Verdict::Accepted,
+        }
+    }
+
+    pub(super) fn fail(
+        &mut self,
+        name: &WorkerId,
+        lease: Lease,
+        failure: Failure,
+        message: String,
+        now: Millis,
+        out: &mut Vec<Effect>,
+    ) {
+        if !self.is_current(name, lease) {
+            return; // an older attempt's trouble is of no consequence
+        }
+        self.record_failure(name.clone(), lease, failure, message, now, out);
+    }
+
+    fn record_failure(
+        &mut self,
+        worker: WorkerId,
+        lease: Lease,
+        failure: Failure,
+        message: String,
+        now: Millis,
+        out: &mut Vec<Effect>,
+    ) {
+        let id = self.by_key[&lease.task];
+        let failures = u32::from(self.tasks[id.0 as usize].failures);
+        let fatal = failure.retries().is_some_and(|retries| failures >= retries);
+        self.record(Record::Failed { lease, worker, failure, message, fatal }, now, out);
+        self.settle(id, out);
+    }
+
+    pub(super) fn leave(&mut self, name: &WorkerId, now: Millis, out: &mut Vec<Effect>) {
+        let Some(worker) = self.workers.remove(name) else { return };
+        for id in worker.leases {
+            let lease = self.lease_of(id);
+            self.record(Record::Released { lease, why: "worker left".into() }, now, out);
+            self.settle(id, out);
+        }
+    }
+
+    pub(super) fn lose(&mut self, name: &WorkerId, now: Millis, out: &mut Vec<Effect>) {
+        let Some(worker) = self.workers.remove(name) else { return };
+        for id in worker.leases {
+            let message = format!("worker {name} died");
+            self.record_failure(name.clone(), self.lease_of(id), Failure::LostWorker, message, now, out);
+        }
+    }
+
+    /// Takes back the leases whose deadline has passed, and forgets workers that fell silent.
+    pub(super) fn expire(&mut self, now: Millis, out: &mut Vec<Effect>) {
+        let late: Vec<TaskId> =
+            self.leases.iter().filter(|(_, held)| held.deadline <= now).map(|(&task, _)| task).collect();
+        for id in late {
+            let worker = self.leases[&id].worker.clone();
+            let message = format!("nothing was heard of worker {worker} for {} s", self.settings.lease_ms / 1000);
+            self.record_failure(worker, self.lease_of(id), Failure::LostWorker, message, now, out);
+        }
+        let silent = |worker: &Worker| worker.leases.is_empty() && worker.last_seen + self.settings.lease_ms <= now;
+        self.workers.retain(|_, worker| !silent(worker));
+    }
+
+    fn lease_of(&self, id: TaskId) -> Lease {
+        Lease { task: self.tasks[id.0 as usize].key, attempt: self.leases[&id].attempt }
+    }
+
+    pub(super) fn all_leases(&self) -> Vec<Lease> {
+        self.leases.keys().map(|&id| self.lease_of(id)).collect()
+    }
+
+    /// Connected workers, and how many tasks they can run together.
+    pub fn fleet(&self) -> (u32, u32) {
+        (self.workers.len() as u32, self.workers.values().map(|worker| worker.slots).sum())
+    }
+
+    /// Whether nothing is leased.
+    pub fn is_idle(&self) -> bool {
+        self.leases.is_empty()
+    }
+}

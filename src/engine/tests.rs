@@ -1,0 +1,297 @@
+//! Scenarios, told in events and effects. Random schedules stand in tests/engine.
+
+use super::*;
+
+const SECOND: Millis = 1000;
+
+fn key(n: u8) -> TaskKey {
+    TaskKey([n; 32])
+}
+
+fn worker(name: &str) -> WorkerId {
+    name.into()
+}
+
+/// One training run (key 1) with checkpoints at epochs 1 and 5, and one evaluation of each (keys 2, 3).
+fn small_sweep(sweep: SweepId) -> Event {
+    let task = |n, work| NewTask { key: key(n), work, seconds: 1.0 };
+    Event::Admit(Admission {
+        sweep,
+        revive: true,
+        tasks: vec![
+            task(1, NewWork::Train { keep: vec![1, 5] }),
+            task(2, NewWork::Evaluate { train: 0, epoch: 1 }),
+            task(3, NewWork::Evaluate { train: 0, epoch: 5 }),
+        ],
+    })
+}
+
+/// An engine with its clock and its ledger.
+struct Bench {
+    engine: Engine,
+    now: Millis,
+    ledger: Vec<Record>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench { engine: Engine::new(Settings::default()), now: 0, ledger: Vec::new() }
+    }
+
+    fn apply(&mut self, event: Event) -> Vec<Effect> {
+        let effects = self.engine.apply(event, self.now);
+        self.engine.sanity_check();
+        self.ledger.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Persist(record) => Some(record.clone()),
+            _ => None,
+        }));
+        effects
+    }
+
+    fn register(&mut self, name: &str) {
+        self.apply(Event::Register { worker: worker(name), slots: 1, running: vec![] });
+    }
+
+    fn acquire(&mut self, name: &str, request: u64) -> Vec<Lease> {
+        let effects = self.apply(Event::Acquire { worker: worker(name), request, free_slots: 1, prefetch: 0 });
+        effects
+            .into_iter()
+            .find_map(|effect| match effect {
+                Effect::Granted(grants) => Some(grants.into_iter().map(|grant| grant.lease).collect()),
+                Effect::NothingReady => Some(vec![]),
+                _ => None,
+            })
+            .expect("acquire is answered")
+    }
+
+    fn commit(&mut self, name: &str, lease: Lease) -> Verdict {
+        let epochs = (lease.task == key(1)).then(|| vec![1, 5]);
+        let effects = self.apply(Event::Commit { worker: worker(name), lease, epochs, seconds: 1.0 });
+        verdict(&effects)
+    }
+
+    fn fail(&mut self, name: &str, lease: Lease, failure: Failure) -> Vec<Effect> {
+        self.apply(Event::Fail { worker: worker(name), lease, failure, message: "it hurts".into() })
+    }
+
+    /// A second engine that only knows the ledger.
+    fn recovered(&self) -> Bench {
+        let mut engine = Engine::new(Settings::default());
+        for record in &self.ledger {
+            engine.replay(record, self.now);
+            engine.sanity_check();
+        }
+        Bench { engine, now: self.now, ledger: self.ledger.clone() }
+    }
+}
+
+fn verdict(effects: &[Effect]) -> Verdict {
+    effects
+        .iter()
+        .find_map(|effect| match effect {
+            Effect::Verdict(verdict) => Some(*verdict),
+            _ => None,
+        })
+        .expect("commit is answered")
+}
+
+#[test]
+fn a_sweep_runs_to_its_end() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let train = bench.acquire("a", 1)[0];
+    assert_eq!(train, Lease { task: key(1), attempt: 1 });
+    assert_eq!(bench.acquire("a", 2), [], "evaluations wait for their checkpoint");
+    assert_eq!(bench.commit("a", train), Verdict::Accepted);
+    for request in [3, 4] {
+        let lease = bench.acquire("a", request)[0];
+        assert_eq!(bench.commit("a", lease), Verdict::Accepted);
+    }
+    assert_eq!(bench.engine.progress(1).unwrap().state, SweepState::Finished);
+}
+
+#[test]
+fn a_lost_reply_costs_nothing() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let first = bench.acquire("a", 1);
+    assert_eq!(bench.acquire("a", 1), first, "the same request gets the same leases");
+    assert_eq!(bench.commit("a", first[0]), Verdict::Accepted);
+    assert_eq!(bench.commit("a", first[0]), Verdict::Duplicate, "a repeated commit is recognised");
+}
+
+#[test]
+fn a_silent_workers_task_is_given_away_and_its_late_answer_still_counts() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    bench.register("b");
+    let late = bench.acquire("a", 1)[0];
+    bench.now += 40 * SECOND;
+    bench.register("b");
+    bench.apply(Event::Tick);
+    let second = bench.acquire("b", 1)[0];
+    assert_eq!(second, Lease { task: key(1), attempt: 2 });
+    assert_eq!(bench.commit("a", late), Verdict::Accepted, "unreachable is not failed");
+    let effects = bench.apply(Event::Heartbeat { worker: worker("b"), running: vec![second] });
+    assert!(effects.contains(&Effect::Renewed { revoked: vec![second] }));
+    assert_eq!(bench.commit("b", second), Verdict::Duplicate);
+}
+
+#[test]
+fn a_heartbeat_keeps_a_lease_alive() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let lease = bench.acquire("a", 1)[0];
+    for _ in 0..10 {
+        bench.now += 20 * SECOND;
+        bench.apply(Event::Heartbeat { worker: worker("a"), running: vec![lease] });
+        bench.apply(Event::Tick);
+    }
+    assert_eq!(bench.engine.progress(1).unwrap().train.of(Status::Leased), 1);
+}
+
+#[test]
+fn divergence_is_final_at_once_and_takes_its_evaluations_along() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let lease = bench.acquire("a", 1)[0];
+    let effects = bench.fail("a", lease, Failure::Diverged);
+    assert!(effects.contains(&Effect::Finished(1)), "one bad trial does not hold the sweep up");
+    let progress = bench.engine.progress(1).unwrap();
+    assert_eq!((progress.train.of(Status::Failed), progress.evaluate.of(Status::Skipped)), (1, 2));
+}
+
+#[test]
+fn a_bug_is_tried_again_twice_and_a_new_submission_starts_afresh() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    for request in 1..=3 {
+        let lease = bench.acquire("a", request)[0];
+        bench.fail("a", lease, Failure::Bug);
+    }
+    assert_eq!(bench.acquire("a", 4), []);
+    bench.apply(small_sweep(2));
+    assert_eq!(bench.acquire("a", 5)[0].attempt, 4, "attempts never repeat");
+}
+
+#[test]
+fn preemption_is_nobodys_fault() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    for request in 1..=50 {
+        let lease = bench.acquire("a", request)[0];
+        bench.fail("a", lease, Failure::Preempted);
+    }
+    assert_eq!(bench.acquire("a", 51).len(), 1);
+}
+
+#[test]
+fn history_alone_restores_what_was_done() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let train = bench.acquire("a", 1)[0];
+    bench.commit("a", train);
+    let evaluation = bench.acquire("a", 2)[0];
+    bench.commit("a", evaluation);
+    let held = bench.acquire("a", 3)[0];
+
+    let mut after = bench.recovered();
+    after.apply(small_sweep(1));
+    let progress = after.engine.progress(1).unwrap();
+    assert_eq!((progress.train.of(Status::Done), progress.evaluate.of(Status::Done)), (1, 1));
+    assert_eq!(progress.evaluate.of(Status::Leased), 1, "its worker may be alive");
+    assert_eq!(after.commit("a", held), Verdict::Accepted, "and hands its answer in to the new coordinator");
+}
+
+#[test]
+fn two_sweeps_share_a_task_and_one_may_be_cancelled() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.apply(small_sweep(2));
+    bench.apply(Event::Cancel(1));
+    bench.register("a");
+    let train = bench.acquire("a", 1)[0];
+    bench.commit("a", train);
+    let progress = bench.engine.progress(2).unwrap();
+    assert_eq!(progress.train.of(Status::Done), 1);
+    bench.apply(Event::Cancel(2));
+    assert_eq!(bench.acquire("a", 2), [], "nobody wants the rest");
+}
+
+#[test]
+fn a_cancelled_lease_is_revoked_but_its_answer_is_kept() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let lease = bench.acquire("a", 1)[0];
+    bench.apply(Event::Cancel(1));
+    let effects = bench.apply(Event::Heartbeat { worker: worker("a"), running: vec![lease] });
+    assert!(effects.contains(&Effect::Renewed { revoked: vec![lease] }));
+    assert_eq!(bench.commit("a", lease), Verdict::Accepted);
+}
+
+#[test]
+fn more_epochs_wanted_later_train_again_and_nothing_else_does() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    for request in 1..=3 {
+        let lease = bench.acquire("a", request)[0];
+        bench.commit("a", lease);
+    }
+    let tasks = vec![
+        NewTask { key: key(1), work: NewWork::Train { keep: vec![3, 5] }, seconds: 1.0 },
+        NewTask { key: key(3), work: NewWork::Evaluate { train: 0, epoch: 5 }, seconds: 1.0 },
+        NewTask { key: key(4), work: NewWork::Evaluate { train: 0, epoch: 3 }, seconds: 1.0 },
+    ];
+    bench.apply(Event::Admit(Admission { sweep: 2, revive: true, tasks }));
+    let progress = bench.engine.progress(2).unwrap();
+    assert_eq!((progress.train.of(Status::Ready), progress.evaluate.of(Status::Done)), (1, 1));
+}
+
+#[test]
+fn a_worker_gets_the_checkpoints_it_holds_first() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    let other = |n, work| NewTask { key: key(n), work, seconds: 9.0 };
+    bench.apply(Event::Admit(Admission {
+        sweep: 2,
+        revive: true,
+        tasks: vec![other(10, NewWork::Train { keep: vec![1] }), other(11, NewWork::Train { keep: vec![1] })],
+    }));
+    bench.register("a");
+    bench.register("b");
+    assert_eq!(bench.acquire("b", 1)[0].task, key(10), "longest first");
+    assert_eq!(bench.acquire("b", 2)[0].task, key(11));
+    let train = bench.acquire("a", 1)[0];
+    bench.commit("a", train);
+    let more = NewTask { key: key(12), work: NewWork::Train { keep: vec![1] }, seconds: 9.0 };
+    bench.apply(Event::Admit(Admission { sweep: 3, revive: true, tasks: vec![more] }));
+    assert_eq!(bench.acquire("a", 2)[0].task, key(2), "its own checkpoint comes before a longer training run");
+    assert_eq!(bench.acquire("b", 3)[0].task, key(12));
+}
+
+#[test]
+fn short_tasks_are_prefetched_and_long_ones_are_not() {
+    let mut bench = Bench::new();
+    let tasks = |seconds: f32| (0..100).map(move |n| NewTask { key: key(n), work: NewWork::Train { keep: vec![1] }, seconds });
+    bench.apply(Event::Admit(Admission { sweep: 1, revive: true, tasks: tasks(0.01).collect() }));
+    bench.register("a");
+    let granted = |bench: &mut Bench, request| {
+        let effects = bench.apply(Event::Acquire { worker: worker("a"), request, free_slots: 1, prefetch: 7 });
+        effects.iter().find_map(|effect| if let Effect::Granted(grants) = effect { Some(grants.len()) } else { None })
+    };
+    assert_eq!(granted(&mut bench, 1), Some(8));
+    let mut slow = Bench::new();
+    slow.apply(Event::Admit(Admission { sweep: 1, revive: true, tasks: tasks(60.0).collect() }));
+    slow.register("a");
+    assert_eq!(granted(&mut slow, 1), Some(1));
+}

@@ -1,0 +1,94 @@
+//! The geometry of a threat model: balls around images, cut with the pixel box [0,1].
+//!
+//! All functions take the radius as a tensor `[n, 1, 1, 1]`, one per example, so that examples at
+//! different epsilons share a batch.
+
+use crate::lab::streams::Stream;
+use crate::spec::Norm;
+use tch::{Kind, Tensor};
+
+/// Keeps divisions by a length defined; far below any gradient that still means something.
+const TINY: f64 = 1e-30;
+/// Room for 32-bit rounding when a claim is checked: relative, and absolute per norm.
+const RELATIVE_ROOM: f64 = 1e-6;
+const LINF_ROOM: f64 = 1e-7;
+const L2_ROOM: f64 = 1e-6;
+
+/// A norm and a radius per example, in pixel units of [0,1].
+#[derive(Debug)]
+pub struct Ball {
+    pub norm: Norm,
+    /// `[n, 1, 1, 1]`, positive.
+    pub radius: Tensor,
+}
+
+impl Ball {
+    pub fn new(norm: Norm, radii: &[f64], device: tch::Device) -> Ball {
+        let radii: Vec<f32> = radii.iter().map(|&radius| radius as f32).collect();
+        Ball { norm, radius: Tensor::from_slice(&radii).view([-1, 1, 1, 1]).to_device(device) }
+    }
+
+    /// The step of length 1 (in the ball's norm) that a linear loss rises fastest along: the
+    /// gradient's sign for Linf, the normalised gradient for L2; 0 where the gradient is 0.
+    pub fn direction(&self, gradient: &Tensor) -> Tensor {
+        match self.norm {
+            Norm::Linf => gradient.sign(),
+            // Scaled to a largest entry of 1 first: squares of small gradients underflow.
+            Norm::L2 => {
+                let scaled = gradient / largest(gradient).clamp_min(TINY);
+                &scaled / length(&scaled).clamp_min(TINY)
+            }
+        }
+    }
+
+    /// The point of the ball nearest to `point`, then cut to [0,1]; `origin` is the clean image.
+    ///
+    /// Cutting moves every pixel towards the origin's, so it never leaves the ball again.
+    pub fn project(&self, origin: &Tensor, point: &Tensor) -> Tensor {
+        let inside = match self.norm {
+            Norm::Linf => point.clamp_tensor(Some(origin - &self.radius), Some(origin + &self.radius)),
+            Norm::L2 => {
+                let offset = point - origin;
+                let shrink = &self.radius / length(&offset).maximum(&self.radius);
+                origin + offset * shrink
+            }
+        };
+        inside.clamp(0.0, 1.0)
+    }
+
+    /// One step of projected ascent; `step` is `[n, 1, 1, 1]` or broadcasts to it, pixel units.
+    pub fn ascend(&self, origin: &Tensor, point: &Tensor, gradient: &Tensor, step: &Tensor) -> Tensor {
+        self.project(origin, &(point + step * self.direction(gradient)))
+    }
+
+    /// Which points lie inside the ball and inside [0,1], in 64 bits: `[n]`, boolean.
+    ///
+    /// Tolerance for the rounding of 32-bit pixels: `radius * (1 + 1e-6)` plus 1e-7 (Linf) or 1e-6
+    /// (L2). Points that are not numbers are outside.
+    pub fn contains(&self, origin: &Tensor, point: &Tensor) -> Tensor {
+        let offset = point.to_kind(Kind::Double) - origin.to_kind(Kind::Double);
+        let (size, room) = match self.norm {
+            Norm::Linf => (largest(&offset), LINF_ROOM),
+            Norm::L2 => (length(&offset), L2_ROOM),
+        };
+        let limit = self.radius.to_kind(Kind::Double) * (1.0 + RELATIVE_ROOM) + room;
+        let in_box = point.ge(0.0).logical_and(&point.le(1.0)).flatten(1, -1).all_dim(1, false);
+        size.le_tensor(&limit).flatten(0, -1).logical_and(&in_box)
+    }
+}
+
+/// A random offset of radius 1 for one image: uniform in the ball of `norm`.
+pub fn random_offset(norm: Norm, stream: &mut Stream, pixels: usize) -> Vec<f32> {
+    match norm {
+        Norm::Linf => stream.symmetric(pixels),
+        Norm::L2 => stream.ball(pixels),
+    }
+}
+
+fn largest(values: &Tensor) -> Tensor {
+    values.abs().amax([1, 2, 3], true)
+}
+
+fn length(values: &Tensor) -> Tensor {
+    values.square().sum_dim_intlist([1i64, 2, 3].as_slice(), true, values.kind()).sqrt()
+}

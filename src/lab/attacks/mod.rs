@@ -1,0 +1,110 @@
+//! Evaluation: which test examples break, and at which epsilon first.
+//!
+//! [`engine`] moves examples through clean check, climbs and confirmation and keeps batches full;
+//! [`pgd`] and [`fgsm`] say where to step; [`ball`] is the threat model's geometry; [`gradient`]
+//! is the slope they follow. A new attack implements [`engine::Attack`].
+
+pub mod ball;
+pub mod engine;
+pub mod fgsm;
+pub mod gradient;
+pub mod pgd;
+
+use super::error::guarded;
+use super::models::{Network, architecture};
+use super::streams::Key;
+use super::{LabData, LabError, Passes, Watch};
+use crate::outcome::{Known, Level};
+use crate::plan::question::EvaluateQuestion;
+use crate::spec::Attack;
+use engine::{Engine, Ladder};
+use tch::Device;
+
+/// An evaluation to run.
+pub struct EvaluateRequest<'a> {
+    pub question: &'a EvaluateQuestion,
+    pub data: &'a LabData,
+    /// The checkpoint, as [`super::Checkpoint::weights`] holds it.
+    pub weights: &'a [u8],
+    /// Earlier answers of the same [`EvaluateQuestion::family`]: what they settle is not attacked again.
+    pub known: &'a [Known],
+    pub device: Device,
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvaluateAnswer {
+    /// One per example of the shard, over the question's epsilons.
+    pub levels: Vec<Level>,
+    pub passes: Passes,
+    /// Successes of the search that the separate check did not confirm, and that do not count.
+    pub refuted: u64,
+}
+
+/// Largest batch on a CPU. Bigger ones are no faster there, and waste more where a shard runs out.
+const CPU_ROWS: u32 = 32;
+
+/// Attacks one checkpoint over one shard of the test set.
+///
+/// The level of an example is a function of the weights, the example and the question alone, on one
+/// kind of CPU with one thread ([`super::use_one_thread`]): networks always see batches of the same
+/// shape, so neither the shard, nor `known`, nor the other examples change its arithmetic. On a CPU
+/// that shape is at most 32 rows; `batch_size` above it matters on a GPU only.
+///
+/// # Errors
+/// Every [`LabError`] but `Diverged`.
+pub fn evaluate(request: EvaluateRequest, watch: &mut dyn Watch) -> Result<EvaluateAnswer, LabError> {
+    guarded(|| evaluate_inner(request, watch))
+}
+
+fn evaluate_inner(request: EvaluateRequest, watch: &mut dyn Watch) -> Result<EvaluateAnswer, LabError> {
+    let EvaluateRequest { question, data, weights, known, device } = request;
+    check(question, data, known)?;
+    let [from, to] = question.examples.map(i64::from);
+    let shape = data.test.shape();
+    let network = Network::from_weights(&architecture(&question.model, shape, data.classes)?, weights, device)?;
+    let rows = match device {
+        Device::Cpu => question.batch_size.min(CPU_ROWS),
+        _ => question.batch_size,
+    };
+    let images = data.test.slice(from, to, device);
+    let ladder = Ladder { epsilons: &question.epsilons, known };
+    let slots = engine::slots(rows);
+    let mut attack: Box<dyn engine::Attack> = match question.attack {
+        Attack::Fgsm {} => Box::new(fgsm::Fgsm::new(slots, shape, device)),
+        Attack::Pgd { steps, step, restarts } => Box::new(pgd::Pgd { steps, step, restarts, starts: starts(question) }),
+    };
+    let engine = Engine::new(&network, attack.as_mut(), question.norm, ladder, images, question.examples[0], rows);
+    engine.run(watch)
+}
+
+/// The key that all random starts of a question share.
+fn starts(question: &EvaluateQuestion) -> Key {
+    let text = |value: serde_json::Result<String>| value.expect("attacks hold only finite numbers");
+    Key::new("attack start", question.seed)
+        .text(&text(serde_json::to_string(&question.norm)))
+        .text(&text(serde_json::to_string(&question.attack)))
+}
+
+fn check(question: &EvaluateQuestion, data: &LabData, known: &[Known]) -> Result<(), LabError> {
+    data.test.check("test", data.classes)?;
+    let [from, to] = question.examples;
+    if from >= to || i64::from(to) > data.test.count() {
+        return Err(LabError::bad_input(format!("examples {from} to {to} of {}", data.test.count())));
+    }
+    let ascending = question.epsilons.is_sorted_by(|a, b| a < b);
+    if !ascending || question.epsilons.iter().any(|e| !e.is_finite() || *e <= 0.0) {
+        return Err(LabError::bad_input("epsilons must be positive, ascending and distinct"));
+    }
+    if question.batch_size == 0 || data.classes < 2 {
+        return Err(LabError::bad_input("an evaluation needs a batch size and at least two classes"));
+    }
+    if matches!(question.attack, Attack::Pgd { steps: 0, .. } | Attack::Pgd { restarts: 0, .. }) {
+        return Err(LabError::bad_input("PGD needs at least one step and one restart"));
+    }
+    let count = (to - from) as usize;
+    if known.iter().any(|answer| answer.levels.len() != count) {
+        return Err(LabError::bad_input(format!("an earlier answer does not speak of these {count} examples")));
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! Projected gradient ascent on the cross-entropy (Madry et al., arXiv 1706.06083).
+
+use super::ball::random_offset;
+use super::engine::{Attack, Need, Tile};
+use crate::lab::streams::Key;
+use tch::Tensor;
+
+/// `steps` steps from a start drawn uniformly from the ball, `restarts` times over.
+pub struct Pgd {
+    pub steps: u32,
+    /// Pixel units; 2.5 epsilon / steps when absent.
+    pub step: Option<f64>,
+    pub restarts: u32,
+    /// Extended by example, epsilon and restart, and by nothing else: a start does not depend on
+    /// the batch, the shard, or the other epsilons of the grid.
+    pub starts: Key,
+}
+
+/// The field's default step size, as a multiple of epsilon / steps.
+const REACH: f64 = 2.5;
+
+/// Step sizes in pixel units, to broadcast over images; `radius` is `[n, 1, 1, 1]`.
+pub fn step_sizes(step: Option<f64>, steps: u32, radius: &Tensor) -> Tensor {
+    match step {
+        Some(step) => radius.full_like(step),
+        None => radius * (REACH / f64::from(steps)),
+    }
+}
+
+impl Attack for Pgd {
+    fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    fn need(&self, step: u32) -> Need {
+        if step < self.steps { Need::Gradient } else { Need::Verdict }
+    }
+
+    fn begin(&mut self, tile: &Tile) -> Tensor {
+        let pixels = tile.origins.numel() / tile.rows.len();
+        let mut offsets = Vec::with_capacity(tile.rows.len() * pixels);
+        for row in tile.rows {
+            let key = self.starts.clone().number(row.test_index).number(row.epsilon.to_bits());
+            let mut stream = key.number(u64::from(row.restart)).stream();
+            offsets.extend(random_offset(tile.ball.norm, &mut stream, pixels));
+        }
+        let offsets = Tensor::from_slice(&offsets).view_as(&tile.origins).to_device(tile.origins.device());
+        (&tile.origins + &tile.ball.radius * offsets).clamp(0.0, 1.0)
+    }
+
+    fn advance(&mut self, tile: &Tile, gradient: &Tensor) -> Tensor {
+        let step = step_sizes(self.step, self.steps, &tile.ball.radius);
+        tile.ball.ascend(&tile.origins, &tile.points, gradient, &step)
+    }
+}

@@ -1,0 +1,126 @@
+//! Training losses: natural, adversarial (Madry et al.) and TRADES (Zhang et al.).
+
+use crate::lab::Passes;
+use crate::lab::attacks::ball::{Ball, random_offset};
+use crate::lab::attacks::gradient;
+use crate::lab::attacks::pgd::step_sizes;
+use crate::lab::models::Network;
+use crate::lab::streams::{Key, Stream};
+use crate::spec::{Method, Norm};
+use tch::{Kind, Reduction, Tensor};
+
+/// Standard deviation of the noise that TRADES starts its inner attack from.
+const TRADES_NOISE: f64 = 1e-3;
+
+/// A batch to train on.
+pub struct Batch<'a> {
+    /// `[n, channels, height, width]`
+    pub images: &'a Tensor,
+    /// `[n]`
+    pub labels: &'a Tensor,
+    /// Names the batch: what the training attack's random start is drawn from.
+    pub key: Key,
+}
+
+/// The networks of a training run: two handles on the same weights.
+pub struct Pair {
+    /// Its parameters are the leaves of the loss's graph.
+    pub trained: Network,
+    /// Outside any graph: what the training attack looks at.
+    pub frozen: Network,
+}
+
+/// The loss of `batch`, with a graph to the trained parameters: a scalar, the mean over examples.
+pub fn loss(method: &Method, pair: &Pair, batch: &Batch, passes: &mut Passes) -> Tensor {
+    match *method {
+        Method::Natural {} => natural(pair, batch.images, batch.labels, passes),
+        Method::Pgd { epsilon, steps, step, norm } => {
+            let attack = Inner { epsilon, steps, step, norm };
+            let start = attack.random_start(batch);
+            let adversarial = attack.run(pair, batch, start, passes, |logits| gradient::margin(logits, batch.labels));
+            natural(pair, &adversarial, batch.labels, passes)
+        }
+        Method::Trades { epsilon, beta, steps, step, norm } => {
+            trades(pair, batch, &Inner { epsilon, steps, step, norm }, beta, passes)
+        }
+    }
+}
+
+fn natural(pair: &Pair, images: &Tensor, labels: &Tensor, passes: &mut Passes) -> Tensor {
+    passes.gradient(images.size()[0]);
+    tch::with_grad(|| pair.trained.forward(images).cross_entropy_for_logits(labels))
+}
+
+/// CE(clean) + beta KL(clean || adversarial), both averaged over the batch, gradients through both.
+///
+/// The clean logits serve the inner attack and the outer loss alike: without dropout and batch
+/// normalisation they are the same numbers.
+fn trades(pair: &Pair, batch: &Batch, attack: &Inner, beta: f64, passes: &mut Passes) -> Tensor {
+    let clean = tch::with_grad(|| pair.trained.forward(batch.images));
+    passes.gradient(batch.images.size()[0]);
+    let target = clean.detach().softmax(-1, Kind::Float);
+    let noise = noise_like(batch.images, |stream, count| stream.normals(count), &batch.key) * TRADES_NOISE;
+    let start = batch.images + noise;
+    let adversarial = attack.run(pair, batch, start, passes, |logits| divergence(logits, &target));
+    passes.gradient(batch.images.size()[0]);
+    tch::with_grad(|| {
+        let robust = divergence(&pair.trained.forward(&adversarial), &clean.softmax(-1, Kind::Float));
+        clean.cross_entropy_for_logits(batch.labels) + robust.mean(Kind::Float) * beta
+    })
+}
+
+/// KL(target || softmax(logits)) per example: `[n]`, in nats.
+pub fn divergence(logits: &Tensor, target: &Tensor) -> Tensor {
+    let terms = logits.log_softmax(-1, Kind::Float).kl_div(target, Reduction::None, false);
+    terms.sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
+}
+
+/// The attack inside a training step.
+struct Inner {
+    epsilon: f64,
+    steps: u32,
+    step: Option<f64>,
+    norm: Norm,
+}
+
+impl Inner {
+    /// Uniform in the ball, cut to [0,1].
+    fn random_start(&self, batch: &Batch) -> Tensor {
+        let count = batch.images.size()[0] as usize;
+        let draw = |stream: &mut Stream, total: usize| match self.norm {
+            // One draw for the whole batch.
+            Norm::Linf => random_offset(Norm::Linf, stream, total),
+            Norm::L2 => (0..count).flat_map(|_| random_offset(Norm::L2, stream, total / count)).collect(),
+        };
+        (batch.images + noise_like(batch.images, draw, &batch.key) * self.epsilon).clamp(0.0, 1.0)
+    }
+
+    /// Projected ascent of `objective` from `start`; every row takes all steps.
+    fn run(
+        &self,
+        pair: &Pair,
+        batch: &Batch,
+        start: Tensor,
+        passes: &mut Passes,
+        objective: impl Fn(&Tensor) -> Tensor,
+    ) -> Tensor {
+        let ball = Ball::new(self.norm, &[self.epsilon], batch.images.device());
+        let step = step_sizes(self.step, self.steps, &ball.radius);
+        let mut point = start;
+        for _ in 0..self.steps {
+            let slope = gradient::ascend(&pair.frozen, &point, &objective);
+            passes.gradient(point.size()[0]);
+            point = ball.ascend(batch.images, &point, &slope.gradient, &step);
+        }
+        point
+    }
+}
+
+fn noise_like(
+    images: &Tensor,
+    draw: impl FnOnce(&mut Stream, usize) -> Vec<f32>,
+    key: &Key,
+) -> Tensor {
+    let values = draw(&mut key.stream(), images.numel());
+    Tensor::from_slice(&values).view_as(images).to_device(images.device())
+}

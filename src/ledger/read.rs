@@ -1,0 +1,248 @@
+//! What a sweep has found so far, gathered for the report.
+
+use super::{Cost, Ledger, LedgerError, StoredSweep, WorkerInfo};
+use crate::engine::{Failure, Record};
+use crate::frontier::results::{CheckpointResults, Results, TrialResults, TrialStatus};
+use crate::outcome::Level;
+use crate::plan::{Plan, TaskKey, Work};
+use rusqlite::OptionalExtension;
+use std::collections::{HashMap, HashSet};
+
+/// A task that failed for good.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FailedTask {
+    pub task: TaskKey,
+    pub worker: String,
+    pub attempt: u32,
+    pub failure: Failure,
+    pub message: String,
+}
+
+/// Everything a report is made from, but the file's own text.
+#[derive(Debug, Clone)]
+pub struct SweepResults {
+    pub results: Results,
+    pub costs: Vec<Cost>,
+    pub workers: Vec<WorkerInfo>,
+    pub failures: Vec<FailedTask>,
+    /// Attempts that were given back or failed, and then repeated.
+    pub retries: u64,
+    /// Tasks answered, and tasks in all.
+    pub answered: usize,
+    pub tasks: usize,
+}
+
+impl Ledger {
+    /// Finds the sweep called `name`, or the latest one when no name is given.
+    ///
+    /// # Errors
+    /// When there is none, or SQLite fails.
+    pub fn find_sweep(&self, name: Option<&str>) -> Result<StoredSweep, LedgerError> {
+        let mut sweeps = self.sweeps()?;
+        let found = match name {
+            Some(name) => sweeps.iter().position(|sweep| sweep.name == name),
+            None => sweeps.len().checked_sub(1),
+        };
+        match found {
+            Some(position) => Ok(sweeps.swap_remove(position)),
+            None => {
+                let names: Vec<_> = sweeps.into_iter().map(|sweep| sweep.name).collect();
+                let known = if names.is_empty() { "nothing was run there yet".into() } else { format!("it holds: {}", names.join(", ")) };
+                let named = name.map(|name| format!(" called {name:?}")).unwrap_or_default();
+                Err(LedgerError::NoSweep { dir: self.dir().into(), named, known })
+            }
+        }
+    }
+
+    /// Gathers the results of a sweep whose plan was rebuilt from the stored file.
+    ///
+    /// # Errors
+    /// When SQLite fails or a row cannot be understood.
+    pub fn results(&self, stored: &StoredSweep, plan: &Plan) -> Result<SweepResults, LedgerError> {
+        let (failed, retries) = self.failures(plan)?;
+        let mut trials = Vec::with_capacity(plan.trials.len());
+        let mut open = vec![false; plan.trials.len()];
+        let (mut levels, mut answered) = self.levels(plan, &mut open)?;
+        let mut failure_of: HashMap<u32, &FailedTask> = HashMap::new();
+        for task in &plan.tasks {
+            if let Some(failure) = failed.get(&task.key) {
+                failure_of.entry(task.trial).or_insert(failure);
+            }
+        }
+        for (position, (planned, trial)) in plan.trials.iter().zip(&plan.sweep.trials).enumerate() {
+            let checkpoints = self.checkpoints(planned.key, &planned.keep, &mut levels)?;
+            let complete = checkpoints.len() == planned.keep.len();
+            answered += usize::from(complete);
+            let status = match failure_of.get(&(position as u32)) {
+                Some(failure) => TrialStatus::Failed(failure.message.clone()),
+                None if complete && !open[position] => TrialStatus::Done,
+                None if stored.state == "cancelled" => TrialStatus::Cancelled,
+                None => TrialStatus::Pending,
+            };
+            trials.push(TrialResults {
+                trial: planned.key.short(),
+                config: planned.config.clone(),
+                axes: trial.axes.clone(),
+                seed: trial.seed,
+                status,
+                checkpoints,
+            });
+        }
+        let sweep = &plan.sweep;
+        let results = Results {
+            sweep: sweep.name.clone(),
+            axes: sweep.axes.clone(),
+            norm: format!("{:?}", sweep.evaluate.norm).to_lowercase(),
+            epsilons: sweep.evaluate.epsilons.clone(),
+            attacks: sweep.evaluate.attacks.iter().map(|attack| attack.name.clone()).collect(),
+            examples: plan.examples as usize,
+            trials,
+        };
+        let keys: HashSet<TaskKey> = plan.tasks.iter().map(|task| task.key).collect();
+        let costs: Vec<Cost> = self.costs()?.into_iter().filter(|cost| keys.contains(&cost.task)).collect();
+        let workers = self.workers_of(&costs)?;
+        let failures = plan.tasks.iter().filter_map(|task| failed.get(&task.key).cloned()).collect();
+        Ok(SweepResults { results, costs, workers, failures, retries, answered, tasks: plan.tasks.len() })
+    }
+
+    /// The levels of every checkpoint, by training run and epoch: one list per attack. Marks the
+    /// trials that still lack a shard, and counts the shards that are there.
+    #[allow(clippy::type_complexity)]
+    fn levels(
+        &self,
+        plan: &Plan,
+        open: &mut [bool],
+    ) -> Result<(HashMap<(TaskKey, u32), Vec<Vec<Level>>>, usize), LedgerError> {
+        let fails = |source| self.fails(source);
+        let mut statement =
+            self.connection.prepare("SELECT levels FROM evaluate_answers WHERE task = ?1").map_err(fails)?;
+        let attacks = plan.sweep.evaluate.attacks.len();
+        let mut levels = HashMap::new();
+        let mut answered = 0;
+        for task in &plan.tasks {
+            let Work::Evaluate { epoch, attack, examples } = task.work else { continue };
+            let found: Option<String> =
+                statement.query_row([task.key.0], |row| row.get(0)).optional().map_err(fails)?;
+            let Some(json) = found else {
+                open[task.trial as usize] = true;
+                continue;
+            };
+            answered += 1;
+            let shard: Vec<Level> = serde_json::from_str(&json)
+                .ok()
+                .filter(|shard: &Vec<Level>| shard.len() == (examples[1] - examples[0]) as usize)
+                .ok_or_else(|| self.corrupt(format!("the levels of task {}", task.key.short())))?;
+            let train = plan.trials[task.trial as usize].key;
+            let all = levels
+                .entry((train, epoch))
+                .or_insert_with(|| vec![vec![Level::UNKNOWN; plan.examples as usize]; attacks]);
+            all[usize::from(attack)][examples[0] as usize..examples[1] as usize].copy_from_slice(&shard);
+        }
+        Ok((levels, answered))
+    }
+
+    fn checkpoints(
+        &self,
+        train: TaskKey,
+        keep: &[u32],
+        levels: &mut HashMap<(TaskKey, u32), Vec<Vec<Level>>>,
+    ) -> Result<Vec<CheckpointResults>, LedgerError> {
+        let query = || -> rusqlite::Result<Vec<CheckpointResults>> {
+            let sql = "SELECT epoch, train_loss, train_seconds FROM train_answers WHERE train = ?1 ORDER BY epoch";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let rows = statement.query_map([train.0], |row| {
+                let epoch = row.get(0)?;
+                Ok(CheckpointResults { epoch, train_loss: row.get(1)?, train_seconds: row.get(2)?, levels: Vec::new() })
+            })?;
+            rows.collect()
+        };
+        let mut found = query().map_err(|source| self.fails(source))?;
+        found.retain(|checkpoint| keep.contains(&checkpoint.epoch));
+        for checkpoint in &mut found {
+            checkpoint.levels = levels.remove(&(train, checkpoint.epoch)).unwrap_or_default();
+        }
+        Ok(found)
+    }
+
+    /// Tasks of the plan whose last word is a fatal failure, and how many attempts were repeated.
+    fn failures(&self, plan: &Plan) -> Result<(HashMap<TaskKey, FailedTask>, u64), LedgerError> {
+        let ours: HashSet<TaskKey> = plan.tasks.iter().map(|task| task.key).collect();
+        let mut failed = HashMap::new();
+        let mut retries = 0;
+        self.replay(|record| match record {
+            Record::Failed { lease, worker, failure, message, fatal } if ours.contains(&lease.task) => {
+                retries += u64::from(!fatal);
+                if fatal {
+                    let worker = worker.to_string();
+                    let entry = FailedTask { task: lease.task, worker, attempt: lease.attempt, failure, message };
+                    failed.insert(lease.task, entry);
+                }
+            }
+            Record::Released { lease, .. } => retries += u64::from(ours.contains(&lease.task)),
+            Record::Committed { lease, .. } => drop(failed.remove(&lease.task)),
+            Record::Revived { task } => drop(failed.remove(&task)),
+            _ => {}
+        })?;
+        Ok((failed, retries))
+    }
+
+    /// Unix time of the last thing that happened, in milliseconds.
+    pub fn last_event_ms(&self) -> Option<i64> {
+        self.connection.query_row("SELECT max(at_ms) FROM history", [], |row| row.get(0)).ok().flatten()
+    }
+
+    /// How many tasks of a sweep had been answered when it was handed in.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn answered_before(&self, stored: &StoredSweep) -> Result<u64, LedgerError> {
+        let sql = "SELECT count(DISTINCT k.task) FROM sweep_tasks k JOIN history h ON h.task = k.task
+                   WHERE k.sweep = ?1 AND h.event = 'committed' AND h.at_ms < ?2";
+        let count = self.connection.query_row(sql, (stored.id, stored.submitted_ms), |row| row.get::<_, i64>(0));
+        count.map(|count| count as u64).map_err(|source| self.fails(source))
+    }
+
+    fn costs(&self) -> Result<Vec<Cost>, LedgerError> {
+        let query = || -> rusqlite::Result<Vec<Cost>> {
+            let sql = "SELECT task, attempt, kind, worker, seconds, forwards, backwards, examples FROM costs";
+            let mut statement = self.connection.prepare(sql)?;
+            let rows = statement.query_map([], |row| {
+                Ok(Cost {
+                    task: TaskKey(row.get(0)?),
+                    attempt: row.get(1)?,
+                    kind: row.get(2)?,
+                    worker: row.get(3)?,
+                    seconds: row.get(4)?,
+                    forwards: row.get::<_, i64>(5)? as u64,
+                    backwards: row.get::<_, i64>(6)? as u64,
+                    examples: row.get::<_, i64>(7)? as u64,
+                })
+            })?;
+            rows.collect()
+        };
+        query().map_err(|source| self.fails(source))
+    }
+
+    /// The workers that committed something of it.
+    fn workers_of(&self, costs: &[Cost]) -> Result<Vec<WorkerInfo>, LedgerError> {
+        let names: HashSet<&str> = costs.iter().map(|cost| cost.worker.as_str()).collect();
+        let query = || -> rusqlite::Result<Vec<WorkerInfo>> {
+            let sql = "SELECT worker, host, slots, device, version, libtorch FROM workers ORDER BY first_seen_ms, worker";
+            let mut statement = self.connection.prepare(sql)?;
+            let rows = statement.query_map([], |row| {
+                Ok(WorkerInfo {
+                    worker: row.get(0)?,
+                    host: row.get(1)?,
+                    slots: row.get(2)?,
+                    device: row.get(3)?,
+                    version: row.get(4)?,
+                    libtorch: row.get(5)?,
+                })
+            })?;
+            rows.collect()
+        };
+        let mut workers = query().map_err(|source| self.fails(source))?;
+        workers.retain(|worker| names.contains(worker.worker.as_str()));
+        Ok(workers)
+    }
+}

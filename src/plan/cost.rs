@@ -1,0 +1,70 @@
+//! Rough costs, known before anything has run: they order and size tasks and give the first
+//! estimate. The rates are those of one core of a small CPU machine; a run replaces them by what
+//! it measures (see [`crate::engine`]), so being wrong by a factor changes no result.
+
+use crate::data::DataInfo;
+use crate::spec::{Attack, Model, Recipe};
+
+/// Seconds per multiply-accumulate, forward.
+const PER_MAC: f64 = 8e-12;
+/// Seconds per example and pass that do not shrink with the model: element-wise work on the image, overhead.
+const PER_PIXEL: f64 = 2e-9;
+/// A backward pass costs this many forward passes (input gradient; training adds the weights').
+const BACKWARD: f64 = 2.0;
+/// What is left of an attack's cost because broken examples leave the batch and stay broken.
+pub const EARLY_EXIT: f64 = 0.5;
+/// An evaluation shard should take about this long at [`NOMINAL_EPSILONS`] epsilons.
+const SHARD_SECONDS: f64 = 20.0;
+/// Shards must not depend on the epsilon grid: an edited grid must find the answers of the old one.
+const NOMINAL_EPSILONS: f64 = 12.0;
+/// Shards are multiples of this many examples, so that small changes of the rates move no boundary.
+const SHARD_GRAIN: u32 = 128;
+
+/// Estimated seconds of one training run.
+pub fn train(recipe: &Recipe, data: &DataInfo) -> f64 {
+    let (forwards, backwards) = recipe.method.passes();
+    let per_example = forward(&recipe.model, data) * (f64::from(forwards) + BACKWARD * f64::from(backwards));
+    f64::from(recipe.epochs) * f64::from(data.train_count) * per_example
+}
+
+/// Estimated seconds that one robust example costs at one epsilon.
+pub fn attack(model: &Model, attack: &Attack, data: &DataInfo) -> f64 {
+    forward(model, data) * (1.0 + BACKWARD) * f64::from(attack.steps())
+}
+
+/// Examples per evaluation task, given the cost of one example at one epsilon.
+pub fn shard_size(per_example: f64) -> u32 {
+    let examples = SHARD_SECONDS / (per_example * NOMINAL_EPSILONS * EARLY_EXIT);
+    let grains = (examples / f64::from(SHARD_GRAIN)).floor().clamp(1.0, 1e6);
+    grains as u32 * SHARD_GRAIN
+}
+
+/// Seconds of one forward pass of one example.
+fn forward(model: &Model, data: &DataInfo) -> f64 {
+    let pixels = f64::from(data.channels * data.height * data.width);
+    macs(model, data) * PER_MAC + pixels * PER_PIXEL
+}
+
+/// Multiply-accumulates of one forward pass of one example.
+fn macs(model: &Model, data: &DataInfo) -> f64 {
+    let [channels, height, width, classes] =
+        [data.channels, data.height, data.width, data.classes].map(f64::from);
+    let pixels = channels * height * width;
+    match model {
+        Model::Linear {} => pixels * classes,
+        Model::Mlp { hidden } => {
+            let widths = hidden.iter().map(|&w| f64::from(w)).chain([classes]);
+            widths.fold((pixels, 0.0), |(before, sum), width| (width, sum + before * width)).1
+        }
+        Model::Smallcnn { channels: out, hidden } => {
+            let kernel = if data.height.min(data.width) < 16 { 9.0 } else { 25.0 };
+            let [first, second] = out.map(f64::from);
+            let area = height * width;
+            let features = second * (area / 16.0);
+            area * first * channels * kernel
+                + area / 4.0 * second * first * kernel
+                + features * f64::from(*hidden)
+                + f64::from(*hidden) * classes
+        }
+    }
+}

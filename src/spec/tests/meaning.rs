@@ -1,0 +1,107 @@
+//! What valid files mean outside the grid.
+
+use super::{around, sweep, with};
+use crate::spec::{Attack, Dataset, EvalEpochs, Method, Model, Norm, Optimizer, Schedule};
+
+#[test]
+fn defaults_are_filled_in() {
+    let sweep = sweep(&with(""));
+    assert_eq!((sweep.name.as_str(), sweep.seed, sweep.axes.len(), sweep.trials.len()), ("sweep", 0, 0, 1));
+    let recipe = &sweep.trials[0].recipe;
+    assert_eq!(recipe.optimizer, Optimizer::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false });
+    assert_eq!((&recipe.schedule, recipe.epochs, recipe.batch_size), (&Schedule::Cosine {}, 3, 128));
+    let evaluate = &sweep.evaluate;
+    assert_eq!((evaluate.norm, evaluate.test_examples, evaluate.batch_size), (Norm::Linf, None, 256));
+    assert_eq!(evaluate.epochs, EvalEpochs { at: vec![], last: true });
+    let names: Vec<&str> = evaluate.attacks.iter().map(|attack| attack.name.as_str()).collect();
+    assert_eq!(names, ["fgsm", "pgd"]);
+    assert_eq!(evaluate.attacks[1].attack, Attack::Pgd { steps: 40, step: None, restarts: 1 });
+}
+
+#[test]
+fn fractions_and_other_spellings_are_numbers_everywhere() {
+    let sweep = sweep(&around(
+        "model: {mlp: {hidden: [0x40, 1e2]}}, method: {pgd: {epsilon: 8/255, step: 2 / 255}}, \
+         optimizer: {adamw: {lr: 1/1000, betas: [9/10, 0.95]}}, batch_size: 256/2",
+        "seeds: [18446744073709551615]",
+        "epsilons: [8/255, 0, 4/255, 0.0, -0.0]",
+    ));
+    let recipe = &sweep.trials[0].recipe;
+    assert_eq!(recipe.model, Model::Mlp { hidden: vec![64, 100] });
+    let pgd = Method::Pgd { epsilon: 8.0 / 255.0, steps: 10, step: Some(2.0 / 255.0), norm: Norm::Linf };
+    assert_eq!(recipe.method, pgd);
+    assert_eq!(recipe.optimizer, Optimizer::Adamw { lr: 0.001, betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.01 });
+    assert_eq!((recipe.batch_size, sweep.trials[0].seed), (128, u64::MAX));
+    assert_eq!(sweep.evaluate.epsilons, [0.0, 4.0 / 255.0, 8.0 / 255.0]);
+    assert!(sweep.evaluate.epsilons[0].is_sign_positive());
+}
+
+#[test]
+fn a_name_without_fields_is_the_same_as_one_with_none_written() {
+    for method in ["natural", "{natural: {}}", "{natural: }", "{natural: ~}"] {
+        let sweep = sweep(&around(&format!("model: linear, method: {method}"), "", "epsilons: [0]"));
+        assert_eq!(sweep.trials[0].recipe.method, Method::Natural {}, "{method}");
+    }
+}
+
+#[test]
+fn attacks_are_named_by_kind_by_parameters_or_by_their_own_name() {
+    let names = |attacks: &str| -> Vec<String> {
+        let sweep =
+            sweep(&around("model: mlp, method: natural", "", &format!("epsilons: [0, 0.1], attacks: {attacks}")));
+        sweep.evaluate.attacks.into_iter().map(|attack| attack.name).collect()
+    };
+    assert_eq!(names("[fgsm, {pgd: {steps: 40, restarts: 5}}]"), ["fgsm", "pgd"]);
+    assert_eq!(names("[pgd, {pgd: {steps: 40, restarts: 5}}]"), ["pgd", "pgd(steps=40,restarts=5)"]);
+    assert_eq!(names("[{name: quick, pgd: {steps: 5}}, {pgd: {steps: 100}}]"), ["quick", "pgd"]);
+}
+
+#[test]
+fn paths_start_at_the_file_and_keep_their_spelling() {
+    let dir = |written: &str| {
+        let text = format!(
+            "dataset: {{mnist: {{dir: {written}}}}}\ntrial: {{model: mlp, method: natural, epochs: 1}}\nevaluate: {{epsilons: [0]}}\n"
+        );
+        match sweep(&text).dataset {
+            Dataset::Mnist { dir } => dir.display().to_string(),
+            Dataset::Digits {} => panic!("asked for mnist"),
+        }
+    };
+    assert_eq!(dir("../data/mnist"), "/base/../data/mnist");
+    assert_eq!(dir("/data/mnist"), "/data/mnist");
+    assert_eq!(dir("'with space'"), "/base/with space");
+}
+
+#[test]
+fn anchors_aliases_and_merge_keys_work() {
+    let sweep = sweep(
+        "x-pgd: &pgd {steps: 7, step: 2/255}\n\
+         dataset: digits\n\
+         trial:\n  model: mlp\n  method: {pgd: {<<: *pgd, epsilon: 8/255, steps: 9}}\n  epochs: &epochs 4\n\
+         grid:\n  - method:\n      - natural\n      - {trades: {<<: [*pgd], epsilon: 0.1}}\n  - {epochs: [*epochs, 5]}\n\
+         include:\n  - {}\n\
+         evaluate: {epsilons: [0, 0.1], attacks: [{pgd: *pgd}]}\n",
+    );
+    assert_eq!(sweep.trials.len(), 5);
+    let step = Some(2.0 / 255.0);
+    assert_eq!(
+        sweep.trials[2].recipe.method,
+        Method::Trades { epsilon: 0.1, beta: 6.0, steps: 7, step, norm: Norm::Linf }
+    );
+    assert_eq!(sweep.trials[4].recipe.method, Method::Pgd { epsilon: 8.0 / 255.0, steps: 9, step, norm: Norm::Linf });
+    assert_eq!(sweep.trials[4].axes, ["pgd(epsilon=8/255,steps=9,step=2/255)", "4"]);
+}
+
+#[test]
+fn the_name_defaults_to_that_of_the_file() {
+    let name = |file: &str| crate::spec::parse(&with(""), file, std::path::Path::new("/")).expect("valid").name;
+    assert_eq!(name("/home/me/first try.yaml"), "first-try");
+    assert_eq!(name("mnist.v2.yml"), "mnist.v2");
+    assert_eq!(name("-"), "sweep");
+}
+
+#[test]
+fn epochs_are_sorted_and_final_is_the_end_of_each_trial() {
+    let sweep = sweep(&around("model: mlp, method: natural", "", "epsilons: [0], epochs: [3, final, 1, 3]"));
+    assert_eq!(sweep.evaluate.epochs, EvalEpochs { at: vec![1, 3], last: true });
+}

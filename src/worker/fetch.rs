@@ -1,0 +1,115 @@
+//! What a task needs before it can start: its checkpoint, its data.
+
+use super::link::{Link, LinkError, bounded};
+use crate::artifacts::{ArtifactId, Store};
+use crate::data::{self, DataSet};
+use crate::lab::{LabData, RawImages};
+use crate::proto::{GetArtifactRequest, PutArtifactRequest};
+use crate::spec::Dataset;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Uploads and downloads of one artifact may take this long.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(600);
+const PIECE: usize = 512 * 1024;
+
+/// Brings an artifact into the local cache, unless it is there.
+///
+/// # Errors
+/// When the coordinator does not have it or cannot be reached.
+pub async fn artifact(link: &Link, cache: &Store, id: &ArtifactId) -> Result<(), FetchError> {
+    if cache.get(id).is_ok() {
+        return Ok(());
+    }
+    let request = || bounded(GetArtifactRequest { id: id.to_string() }, TRANSFER_TIMEOUT);
+    let mut stream = link.client().get_artifact(request()).await.map_err(FetchError::Call)?.into_inner();
+    let mut upload = cache.begin().map_err(|error| FetchError::Cache(error.to_string()))?;
+    while let Some(piece) = stream.message().await.map_err(FetchError::Call)? {
+        upload.write(&piece.chunk).map_err(|error| FetchError::Cache(error.to_string()))?;
+    }
+    upload.finish(id).map_err(|error| FetchError::Cache(error.to_string()))
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("{}", .0.message())]
+    Call(tonic::Status),
+    #[error("{0}")]
+    Cache(String),
+}
+
+/// Stores an artifact at the coordinator, through outages.
+///
+/// # Errors
+/// When the coordinator refuses it or is gone for too long.
+pub async fn upload(link: &Link, id: &ArtifactId, content: &[u8]) -> Result<(), LinkError> {
+    let content = tonic::codegen::Bytes::copy_from_slice(content);
+    link.call(TRANSFER_TIMEOUT, |mut client, timeout| {
+        let (id, content) = (id.to_string(), content.clone());
+        let pieces = (0..content.len().max(1)).step_by(PIECE).map(move |start| PutArtifactRequest {
+            id: if start == 0 { id.clone() } else { String::new() },
+            chunk: content.slice(start..(start + PIECE).min(content.len())),
+        });
+        async move { client.put_artifact(bounded(tokio_stream::iter(pieces), timeout)).await }
+    })
+    .await
+    .map(drop)
+}
+
+/// Data sets that were loaded once; slots share their memory.
+#[derive(Default)]
+pub struct DataCache {
+    loaded: Mutex<HashMap<String, LabData>>,
+}
+
+impl DataCache {
+    /// The data set with this digest, read from where the sweep says it lies.
+    ///
+    /// # Errors
+    /// When it cannot be read here, or is not the one the question is about; the text is for people.
+    pub fn get(&self, dataset: &[u8], digest: &str) -> Result<LabData, String> {
+        // The lock is held while loading: the other slots want the same data.
+        let mut loaded = self.loaded.lock().map_err(|_| "loading the data set failed in another slot".to_string())?;
+        if let Some(data) = loaded.get(digest) {
+            return Ok(data.share());
+        }
+        let place: Dataset = serde_json::from_slice(dataset).map_err(|error| error.to_string())?;
+        let data = data::load(&place).map_err(|error| chain(&error))?;
+        if data.digest != digest {
+            return Err(format!(
+                "the data set {} on this worker is not the sweep's: its digest is {}, expected {digest}",
+                data.name, data.digest
+            ));
+        }
+        let data = to_tensors(&data)?;
+        let shared = data.share();
+        loaded.insert(digest.into(), data);
+        Ok(shared)
+    }
+}
+
+fn to_tensors(data: &DataSet) -> Result<LabData, String> {
+    let raw = |examples: &'_ data::Examples| RawImages {
+        pixels: &examples.pixels,
+        full: f32::from(examples.scale),
+        labels: &examples.labels,
+        count: examples.labels.len(),
+        channels: examples.channels as usize,
+        height: examples.height as usize,
+        width: examples.width as usize,
+    };
+    LabData::from_raw(raw(&data.train), raw(&data.test), data.classes.into()).map_err(|error| error.to_string())
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

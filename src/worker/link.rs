@@ -1,0 +1,238 @@
+//! The connection to the coordinator: every call repeated until it is answered.
+
+use crate::coordinator::{Bearer, PROTOCOL};
+use crate::engine::Lease;
+use crate::proto::worker_service_client::WorkerServiceClient;
+use crate::proto::{self, RegisterRequest, RegisterResponse};
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+/// The shortest and the longest pause between two tries.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// No call but the long poll takes longer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum LinkError {
+    #[error("{address:?} is not a coordinator's address")]
+    #[diagnostic(help("write HOST:PORT, as `epsweep serve` printed it"))]
+    Address { address: String },
+    #[error("no coordinator answers at {address} ({reason})")]
+    #[diagnostic(help("is `epsweep serve` running there, and can this machine reach it? Tried for {seconds} s; --connect-timeout waits longer"))]
+    Unreachable { address: String, seconds: u64, reason: String },
+    #[error("the coordinator at {address} refused: {reason}")]
+    Refused { address: String, reason: String },
+    #[error("stopped")]
+    Stopped,
+}
+
+type Client = WorkerServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// Who this worker is, as it tells the coordinator.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub worker: String,
+    pub host: String,
+    pub slots: u32,
+    pub device: String,
+    pub libtorch: String,
+}
+
+/// A patient connection. Cheap to clone.
+#[derive(Clone)]
+pub struct Link {
+    client: Client,
+    address: String,
+    identity: Identity,
+    /// Leases to name when registering again.
+    held: Arc<dyn Fn() -> Vec<Lease> + Send + Sync>,
+    patience: Arc<Mutex<Patience>>,
+    jitter: Arc<Mutex<u64>>,
+}
+
+/// How long silence is borne: short until the first answer, long from then on.
+struct Patience {
+    first: Duration,
+    later: Duration,
+    answered: bool,
+}
+
+impl Link {
+    /// Prepares the connection; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the address is not one.
+    pub fn new(
+        address: &str,
+        token: Bearer,
+        identity: Identity,
+        patience: (Duration, Duration),
+        held: Arc<dyn Fn() -> Vec<Lease> + Send + Sync>,
+    ) -> Result<Link, LinkError> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|_| LinkError::Address { address: address.into() })?
+            .connect_timeout(Duration::from_secs(5))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_while_idle(true);
+        // Acquire waits at the coordinator; all other calls are bounded one by one.
+        let client = WorkerServiceClient::with_interceptor(endpoint.connect_lazy(), token)
+            .max_decoding_message_size(256 << 20);
+        // The seed only spreads the retries of many workers; no result depends on it.
+        let seed = blake3::hash(identity.worker.as_bytes()).as_bytes()[..8].try_into().map(u64::from_le_bytes);
+        Ok(Link {
+            client,
+            address: address.into(),
+            identity,
+            held,
+            patience: Arc::new(Mutex::new(Patience { first: patience.0, later: patience.1, answered: false })),
+            jitter: Arc::new(Mutex::new(seed.unwrap_or(1) | 1)),
+        })
+    }
+
+    /// Introduces this worker.
+    ///
+    /// # Errors
+    /// When the coordinator refuses, or is not heard of for too long.
+    pub async fn register(&self) -> Result<RegisterResponse, LinkError> {
+        let request = || {
+            let running = (self.held)().into_iter().map(Into::into).collect();
+            RegisterRequest {
+                protocol: PROTOCOL,
+                worker: self.identity.worker.clone(),
+                host: self.identity.host.clone(),
+                pid: std::process::id(),
+                slots: self.identity.slots,
+                device: self.identity.device.clone(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                libtorch: self.identity.libtorch.clone(),
+                running,
+            }
+        };
+        let mut client = self.client.clone();
+        self.until_answered(|| {
+            let call = client.register(bounded(request(), CALL_TIMEOUT));
+            async move { call.await.map(tonic::Response::into_inner) }
+        })
+        .await
+    }
+
+    /// Makes a call until it is answered, registering again when the coordinator has forgotten us.
+    ///
+    /// # Errors
+    /// When the coordinator refuses the call itself, or is not heard of for too long.
+    pub async fn call<R, F, Fut>(&self, timeout: Duration, make: F) -> Result<R, LinkError>
+    where
+        F: Fn(Client, Duration) -> Fut,
+        Fut: Future<Output = Result<tonic::Response<R>, Status>>,
+    {
+        loop {
+            let tried = self
+                .until_answered_or(Code::NotFound, || {
+                    let call = make(self.client.clone(), timeout);
+                    async move { call.await.map(tonic::Response::into_inner) }
+                })
+                .await?;
+            match tried {
+                Ok(answer) => return Ok(answer),
+                Err(_) => drop(self.register().await?),
+            }
+        }
+    }
+
+    async fn until_answered<R, Fut>(&self, make: impl FnMut() -> Fut) -> Result<R, LinkError>
+    where
+        Fut: Future<Output = Result<R, Status>>,
+    {
+        let answer = self.until_answered_or(Code::Ok, make).await?;
+        answer.map_err(|status| self.refused(&status))
+    }
+
+    /// Repeats a call through outages. An answer with the code `special` is handed to the caller.
+    async fn until_answered_or<R, Fut>(
+        &self,
+        special: Code,
+        mut make: impl FnMut() -> Fut,
+    ) -> Result<Result<R, Status>, LinkError>
+    where
+        Fut: Future<Output = Result<R, Status>>,
+    {
+        let started = Instant::now();
+        let mut pause = BACKOFF.0;
+        loop {
+            let status = match make().await {
+                Ok(answer) => {
+                    self.patience.lock().expect("no panic holds it").answered = true;
+                    return Ok(Ok(answer));
+                }
+                Err(status) if status.code() == special => return Ok(Err(status)),
+                Err(status) => status,
+            };
+            let passing = matches!(
+                status.code(),
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal
+            );
+            if !passing {
+                return Err(self.refused(&status));
+            }
+            let patience = {
+                let patience = self.patience.lock().expect("no panic holds it");
+                if patience.answered { patience.later } else { patience.first }
+            };
+            if started.elapsed() > patience {
+                let reason = root_cause(&status);
+                return Err(LinkError::Unreachable { address: self.address.clone(), seconds: patience.as_secs(), reason });
+            }
+            tracing::debug!(error = root_cause(&status), pause_ms = pause.as_millis() as u64, "coordinator does not answer");
+            tokio::time::sleep(self.jittered(pause)).await;
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+    }
+
+    fn refused(&self, status: &Status) -> LinkError {
+        LinkError::Refused { address: self.address.clone(), reason: status.message().to_string() }
+    }
+
+    /// Half to all of `pause`, so that a fleet does not come back in one instant.
+    fn jittered(&self, pause: Duration) -> Duration {
+        let mut state = self.jitter.lock().expect("no panic holds it");
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        pause.mul_f64(0.5 + (*state >> 33) as f64 / (1u64 << 32) as f64)
+    }
+
+    /// A client for calls whose failures the caller handles itself.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    pub fn worker(&self) -> String {
+        self.identity.worker.clone()
+    }
+}
+
+/// A request with a deadline.
+pub fn bounded<T>(message: T, timeout: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+/// The innermost error says what happened ("connection refused"); the outer ones say "transport error".
+fn root_cause(status: &Status) -> String {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    let mut text = status.message().to_string();
+    while let Some(error) = cause {
+        text = error.to_string();
+        cause = error.source();
+    }
+    text
+}
+
+/// The leases of a heartbeat as engine leases; malformed ones cannot come from our own coordinator.
+pub fn parse_leases(sent: Vec<proto::LeaseRef>) -> Vec<Lease> {
+    sent.into_iter().filter_map(|lease| lease.try_into().ok()).collect()
+}

@@ -1,0 +1,377 @@
+//! The worker's main loop.
+
+use super::fetch::{self, DataCache};
+use super::link::{Identity, Link, LinkError, bounded, parse_leases};
+use super::slots::{self, Answer, Done, Job, Shared};
+use crate::artifacts::{ArtifactError, ArtifactId, Store};
+use crate::coordinator::Bearer;
+use crate::engine::{Failure, Lease};
+use crate::lab::{Checkpoint, Device, Passes};
+use crate::plan::TaskKey;
+use crate::proto::{
+    self, AcquireRequest, AcquireResponse, CommitRequest, EvaluateAnswer, FailRequest, FailureKind, HeartbeatRequest,
+    LeaveRequest, TrainAnswer, commit_request,
+};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an Acquire waits at the coordinator.
+const POLL: Duration = Duration::from_secs(20);
+/// Queued behind each running task, when the coordinator finds tasks short enough.
+const PREFETCH_PER_SLOT: u32 = 4;
+/// A worker that must go waits this long for its slots to stop at the next batch.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How a worker was started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub connect: String,
+    pub name: String,
+    pub host: String,
+    pub device: Device,
+    pub device_name: String,
+    pub slots: u32,
+    /// Checkpoints and unfinished training runs.
+    pub cache: PathBuf,
+    pub token: Bearer,
+    pub libtorch: String,
+    /// How long the coordinator may stay silent before the first answer, and later.
+    pub patience: (Duration, Duration),
+}
+
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum WorkerError {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    #[diagnostic(help("--cache DIR names another folder"))]
+    Cache(#[from] ArtifactError),
+}
+
+/// What is held, for heartbeats and revocations.
+#[derive(Default)]
+struct Held(Mutex<HashMap<TaskKey, (u32, Arc<AtomicBool>)>>);
+
+impl Held {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskKey, (u32, Arc<AtomicBool>)>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn leases(&self) -> Vec<Lease> {
+        self.lock().iter().map(|(&task, &(attempt, _))| Lease { task, attempt }).collect()
+    }
+
+    fn add(&self, lease: Lease) -> Arc<AtomicBool> {
+        let stop = Arc::new(AtomicBool::new(false));
+        self.lock().insert(lease.task, (lease.attempt, stop.clone()));
+        stop
+    }
+
+    fn remove(&self, lease: Lease) {
+        let mut held = self.lock();
+        if held.get(&lease.task).is_some_and(|(attempt, _)| *attempt == lease.attempt) {
+            held.remove(&lease.task);
+        }
+    }
+
+    fn stop(&self, lease: Lease) {
+        if let Some((attempt, stop)) = self.lock().get(&lease.task)
+            && *attempt == lease.attempt
+        {
+            stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn stop_all(&self) {
+        self.lock().values().for_each(|(_, stop)| stop.store(true, Ordering::Relaxed));
+    }
+}
+
+/// The running worker, shared by its tasks.
+#[derive(Clone)]
+struct Worker {
+    link: Link,
+    held: Arc<Held>,
+    shared: Arc<Shared>,
+    jobs: Sender<Job>,
+    slots: u32,
+    /// The worker must go now.
+    shutdown: CancellationToken,
+    /// Finish what is held, then go.
+    drain: CancellationToken,
+    deliveries: TaskTracker,
+    /// A lease has ended: there may be room for another.
+    released: Arc<Notify>,
+}
+
+/// Works until the coordinator drains, or `shutdown` is cancelled.
+///
+/// # Errors
+/// When the cache cannot be used, or the coordinator refuses or stays silent for too long.
+pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), WorkerError> {
+    let held = Arc::new(Held::default());
+    let identity = Identity {
+        worker: options.name.clone(),
+        host: options.host,
+        slots: options.slots,
+        device: options.device_name,
+        libtorch: options.libtorch,
+    };
+    let named = held.clone();
+    let link = Link::new(&options.connect, options.token, identity, options.patience, Arc::new(move || named.leases()))?;
+    let shared = Arc::new(Shared {
+        device: options.device,
+        data: DataCache::default(),
+        checkpoints: Store::open(&options.cache.join("checkpoints"))?,
+        partial: options.cache.join("training"),
+    });
+    let (done, mut finished) = unbounded_channel();
+    let jobs = slots::start(options.slots, &shared, &done);
+    let worker = Worker {
+        link,
+        held,
+        shared,
+        jobs,
+        slots: options.slots,
+        shutdown: shutdown.clone(),
+        drain: CancellationToken::new(),
+        deliveries: TaskTracker::new(),
+        released: Arc::new(Notify::new()),
+    };
+    let welcome = tokio::select! {
+        welcome = worker.link.register() => welcome?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    tracing::info!(worker = options.name, coordinator = options.connect, slots = options.slots, "registered");
+    let beating = tokio::spawn(worker.clone().heartbeats(Duration::from_millis(welcome.heartbeat_ms.max(50).into())));
+    let result = worker.clone().serve(&mut finished).await;
+    worker.wind_down(&mut finished).await;
+    beating.abort();
+    tracing::info!(worker = options.name, "left");
+    Ok(result?)
+}
+
+impl Worker {
+    /// Acquires, hands to the slots, delivers; returns when drained, told to go, or given up.
+    async fn serve(self, finished: &mut tokio::sync::mpsc::UnboundedReceiver<Done>) -> Result<(), LinkError> {
+        let mut request = 1;
+        let (failed, mut failures) = unbounded_channel();
+        loop {
+            let held = self.held.lock().len() as u32;
+            let drained = self.drain.is_cancelled();
+            if drained && held == 0 {
+                return Ok(());
+            }
+            // A call that is dropped here may have been answered already: its number is used again, so nothing is lost.
+            let free = self.slots.saturating_sub(held);
+            let prefetch = (self.slots * (1 + PREFETCH_PER_SLOT)).saturating_sub(held + free);
+            let acquire = self.acquire(request, free, prefetch);
+            tokio::select! {
+                () = self.shutdown.cancelled() => return Ok(()),
+                () = self.drain.cancelled(), if !drained => {}
+                Some(error) = failures.recv() => return Err(error),
+                Some(done) = finished.recv() => {
+                    let (worker, failed) = (self.clone(), failed.clone());
+                    self.deliveries.spawn(async move {
+                        if let Err(error) = worker.deliver(done).await {
+                            let _ = failed.send(error);
+                        }
+                    });
+                }
+                () = self.released.notified() => {}
+                acquired = acquire, if free + prefetch > 0 && !drained => {
+                    let response: AcquireResponse = acquired?;
+                    if response.drain {
+                        self.drain.cancel();
+                    }
+                    if !response.leases.is_empty() {
+                        request += 1;
+                    }
+                    response.leases.into_iter().for_each(|lease| self.start(lease));
+                }
+            }
+        }
+    }
+
+    async fn acquire(&self, request: u64, free_slots: u32, prefetch: u32) -> Result<AcquireResponse, LinkError> {
+        let worker = self.link.worker();
+        let message = AcquireRequest { worker, request, free_slots, prefetch, wait_ms: POLL.as_millis() as u32 };
+        self.link
+            .call(POLL + CALL_TIMEOUT, |mut client, timeout| {
+                let message = message.clone();
+                async move { client.acquire(bounded(message, timeout)).await }
+            })
+            .await
+    }
+
+    /// Fetches what the task needs, then queues it for a slot.
+    fn start(&self, sent: proto::Lease) {
+        let Some(Ok(lease)) = sent.id.clone().map(Lease::try_from) else {
+            tracing::error!("the coordinator sent a lease without a valid id");
+            return;
+        };
+        let stop = self.held.add(lease);
+        let worker = self.clone();
+        let job = Job { lease, sent, stop };
+        if job.sent.kind == "train" {
+            let _ = self.jobs.send(job);
+            return;
+        }
+        self.deliveries.spawn(async move {
+            let fetched = match ArtifactId::parse(&job.sent.checkpoint) {
+                Some(id) => fetch::artifact(&worker.link, &worker.shared.checkpoints, &id).await.map_err(|e| e.to_string()),
+                None => Err("the lease names no checkpoint".into()),
+            };
+            match fetched {
+                Ok(()) => drop(worker.jobs.send(job)),
+                Err(message) => {
+                    let message = format!("cannot fetch the checkpoint: {message}");
+                    let _ = worker.report_failure(lease, Failure::BadInput, message).await;
+                    worker.release(lease);
+                }
+            }
+        });
+    }
+
+    /// Hands a finished task in; the lease is held, and so renewed, until that has been answered.
+    async fn deliver(&self, done: Done) -> Result<(), LinkError> {
+        let lease = done.lease;
+        let result = match done.result {
+            _ if done.stopped && !self.shutdown.is_cancelled() => Ok(()), // revoked: nobody waits for it
+            Err((failure, message)) => self.report_failure(lease, failure, message).await,
+            Ok(answer) => self.commit(lease, done.seconds, answer).await,
+        };
+        self.release(lease);
+        if let (Ok(()), Some(partial), false) = (&result, &done.partial, done.stopped) {
+            let _ = tokio::fs::remove_dir_all(partial).await;
+        }
+        result
+    }
+
+    fn release(&self, lease: Lease) {
+        self.held.remove(lease);
+        self.released.notify_one();
+    }
+
+    async fn commit(&self, lease: Lease, seconds: f64, answer: Answer) -> Result<(), LinkError> {
+        let (answer, passes) = match answer {
+            Answer::Train { checkpoints, passes } => {
+                let mut sent = Vec::with_capacity(checkpoints.len());
+                for checkpoint in checkpoints {
+                    sent.push(self.upload(checkpoint).await?);
+                }
+                (commit_request::Answer::Train(TrainAnswer { checkpoints: sent }), passes)
+            }
+            Answer::Evaluate { levels, passes } => {
+                let levels = levels.iter().map(|level| u32::from(level.0)).collect();
+                (commit_request::Answer::Evaluate(EvaluateAnswer { levels }), passes)
+            }
+        };
+        let Passes { forwards, backwards, examples } = passes;
+        let message = CommitRequest {
+            worker: self.link.worker(),
+            lease: Some(lease.into()),
+            seconds,
+            passes: Some(proto::Passes { forwards, backwards, examples }),
+            answer: Some(answer),
+        };
+        let response = self
+            .link
+            .call(CALL_TIMEOUT, |mut client, timeout| {
+                let message = message.clone();
+                async move { client.commit(bounded(message, timeout)).await }
+            })
+            .await?;
+        tracing::debug!(task = lease.task.short(), attempt = lease.attempt, verdict = ?response.verdict(), "handed in");
+        Ok(())
+    }
+
+    /// Stores a checkpoint at the coordinator, and here: this worker will evaluate it first.
+    async fn upload(&self, checkpoint: Checkpoint) -> Result<proto::Checkpoint, LinkError> {
+        let id = self.shared.checkpoints.put(&checkpoint.weights).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot keep the checkpoint in the local cache");
+            ArtifactId::of(&checkpoint.weights)
+        });
+        fetch::upload(&self.link, &id, &checkpoint.weights).await?;
+        Ok(proto::Checkpoint {
+            epoch: checkpoint.epoch,
+            train_loss: checkpoint.train_loss,
+            train_seconds: checkpoint.train_seconds,
+            artifact: id.to_string(),
+            bytes: checkpoint.weights.len() as u64,
+        })
+    }
+
+    async fn report_failure(&self, lease: Lease, failure: Failure, message: String) -> Result<(), LinkError> {
+        tracing::warn!(task = lease.task.short(), attempt = lease.attempt, ?failure, message, "task failed");
+        let kind = match failure {
+            Failure::Diverged => FailureKind::Diverged,
+            Failure::OutOfMemory => FailureKind::OutOfMemory,
+            Failure::BadInput => FailureKind::BadInput,
+            Failure::Preempted => FailureKind::Preempted,
+            Failure::LostWorker | Failure::Bug => FailureKind::Bug,
+        };
+        let message =
+            FailRequest { worker: self.link.worker(), lease: Some(lease.into()), kind: kind.into(), message };
+        self.link
+            .call(CALL_TIMEOUT, |mut client, timeout| {
+                let message = message.clone();
+                async move { client.fail(bounded(message, timeout)).await }
+            })
+            .await
+            .map(drop)
+    }
+
+    async fn heartbeats(self, interval: Duration) {
+        loop {
+            tokio::time::sleep(interval).await;
+            let running = self.held.leases().into_iter().map(Into::into).collect();
+            let message = HeartbeatRequest { worker: self.link.worker(), running };
+            let answer = self
+                .link
+                .call(CALL_TIMEOUT, |mut client, timeout| {
+                    let message = message.clone();
+                    async move { client.heartbeat(bounded(message, timeout)).await }
+                })
+                .await;
+            let Ok(answer) = answer else { continue }; // the main loop decides when to give up
+            for lease in parse_leases(answer.revoked) {
+                tracing::info!(task = lease.task.short(), attempt = lease.attempt, "revoked");
+                self.held.stop(lease);
+            }
+            if answer.drain {
+                self.drain.cancel();
+            }
+        }
+    }
+
+    /// Stops the slots at their next batch, hands in what is finished, gives the rest back.
+    async fn wind_down(self, finished: &mut tokio::sync::mpsc::UnboundedReceiver<Done>) {
+        self.held.stop_all();
+        let deadline = tokio::time::Instant::now() + GRACE;
+        while !self.held.lock().is_empty() {
+            tokio::select! {
+                Some(done) = finished.recv() => {
+                    let worker = self.clone();
+                    let lease = done.lease;
+                    // A coordinator that is gone cannot be told; its ledger knows that the lease is out.
+                    let _ = tokio::time::timeout(Duration::from_secs(2), worker.deliver(done)).await;
+                    self.held.remove(lease);
+                }
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+        }
+        let message = LeaveRequest { worker: self.link.worker() };
+        let _ = self.link.client().leave(bounded(message, Duration::from_secs(2))).await;
+    }
+}

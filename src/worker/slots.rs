@@ -1,0 +1,169 @@
+//! Slots: threads that compute, one task at a time each, with one libtorch thread.
+
+use super::fetch::DataCache;
+use crate::artifacts::{ArtifactId, Store};
+use crate::engine::{Failure, Lease};
+use crate::lab::{self, Device, EpochReport, EvaluateRequest, LabError, Passes, TrainRequest, Watch};
+use crate::outcome::{Known, Level};
+use crate::plan::{EvaluateQuestion, Question, TaskKey, TrainQuestion};
+use crate::proto;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// A lease that has all it needs to start.
+pub struct Job {
+    pub lease: Lease,
+    pub sent: proto::Lease,
+    /// Set when the task is revoked or the worker must go.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What became of a job.
+pub struct Done {
+    pub lease: Lease,
+    pub seconds: f64,
+    pub result: Result<Answer, (Failure, String)>,
+    /// Called off: nobody waits for an answer.
+    pub stopped: bool,
+    /// To be removed once the answer is safe.
+    pub partial: Option<PathBuf>,
+}
+
+pub enum Answer {
+    Train { checkpoints: Vec<lab::Checkpoint>, passes: Passes },
+    Evaluate { levels: Vec<Level>, passes: Passes },
+}
+
+/// What every slot shares.
+pub struct Shared {
+    pub device: Device,
+    pub data: DataCache,
+    pub checkpoints: Store,
+    /// Unfinished training runs, by task.
+    pub partial: PathBuf,
+}
+
+/// Starts the threads. They end when the returned sender is dropped.
+pub fn start(slots: u32, shared: &Arc<Shared>, done: &UnboundedSender<Done>) -> Sender<Job> {
+    let (jobs, queue) = channel();
+    let queue = Arc::new(Mutex::new(queue));
+    for slot in 0..slots {
+        let (queue, shared, done) = (queue.clone(), shared.clone(), done.clone());
+        std::thread::Builder::new()
+            .name(format!("slot-{slot}"))
+            .spawn(move || work(&queue, &shared, &done))
+            .expect("a thread can be started");
+    }
+    jobs
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, shared: &Shared, done: &UnboundedSender<Done>) {
+    lab::use_one_thread();
+    loop {
+        // Whoever waits holds the lock; the others wait for it instead, which comes to the same.
+        let job = match queue.lock() {
+            Ok(queue) => queue.recv(),
+            Err(_) => return,
+        };
+        let Ok(job) = job else { return };
+        if done.send(perform(&job, shared)).is_err() {
+            return;
+        }
+    }
+}
+
+fn perform(job: &Job, shared: &Shared) -> Done {
+    let started = Instant::now();
+    let partial = (job.sent.kind == "train").then(|| shared.partial.join(job.lease.task.to_string()));
+    let result = catch_unwind(AssertUnwindSafe(|| answer(job, shared, partial.as_ref())))
+        .unwrap_or_else(|panic| Err(LabError::Torch(panic_text(&*panic))));
+    let stopped = matches!(result, Err(LabError::Stopped));
+    let result = result.map_err(|error| (failure(&error), super::fetch::chain(&error)));
+    Done { lease: job.lease, seconds: started.elapsed().as_secs_f64(), result, stopped, partial }
+}
+
+fn answer(job: &Job, shared: &Shared, partial: Option<&PathBuf>) -> Result<Answer, LabError> {
+    if TaskKey::of(&job.sent.question) != job.lease.task {
+        return Err(LabError::BadInput("the question is not the one its key names".into()));
+    }
+    let question = serde_json::from_slice(&job.sent.question)
+        .map_err(|error| LabError::BadInput(format!("this worker does not understand the question: {error}")))?;
+    match question {
+        Question::Train(question) => train(&question, job, shared, partial),
+        Question::Evaluate(question) => evaluate(&question, job, shared),
+    }
+}
+
+fn train(question: &TrainQuestion, job: &Job, shared: &Shared, partial: Option<&PathBuf>) -> Result<Answer, LabError> {
+    let data = shared.data.get(&job.sent.dataset, &question.data.digest).map_err(LabError::BadInput)?;
+    let request = TrainRequest {
+        question,
+        data: &data,
+        keep: &job.sent.keep,
+        resume_dir: partial.map(PathBuf::as_path),
+        device: shared.device,
+    };
+    let answer = lab::train(&request, &mut Follow(job))?;
+    Ok(Answer::Train { checkpoints: answer.checkpoints, passes: answer.passes })
+}
+
+fn evaluate(question: &EvaluateQuestion, job: &Job, shared: &Shared) -> Result<Answer, LabError> {
+    let data = shared.data.get(&job.sent.dataset, &question.data.digest).map_err(LabError::BadInput)?;
+    let id = ArtifactId::parse(&job.sent.checkpoint)
+        .ok_or_else(|| LabError::BadInput("the lease names no checkpoint".into()))?;
+    let weights = shared.checkpoints.get(&id).map_err(|error| LabError::BadInput(error.to_string()))?;
+    let known: Vec<Known> = job.sent.known.iter().map(known).collect();
+    let request = EvaluateRequest { question, data: &data, weights: &weights, known: &known, device: shared.device };
+    let answer = lab::evaluate(&request, &mut Follow(job))?;
+    Ok(Answer::Evaluate { levels: answer.levels, passes: answer.passes })
+}
+
+fn known(sent: &proto::Known) -> Known {
+    let levels = sent.levels.iter().map(|&level| Level(level.min(u16::MAX.into()) as u16)).collect();
+    Known { epsilons: sent.epsilons.clone(), levels }
+}
+
+/// Logs epochs, and passes on that the task was called off.
+struct Follow<'a>(&'a Job);
+
+impl Watch for Follow<'_> {
+    fn epoch(&mut self, report: &EpochReport) {
+        let job = self.0;
+        tracing::info!(
+            sweep = job.sent.sweep,
+            trial = job.sent.trial,
+            task = job.lease.task.short(),
+            attempt = job.lease.attempt,
+            kind = "train",
+            epoch = report.epoch,
+            epochs = report.epochs,
+            train_loss = report.train_loss,
+            seconds = report.seconds,
+            "epoch"
+        );
+    }
+
+    fn stop(&self) -> bool {
+        self.0.stop.load(Ordering::Relaxed)
+    }
+}
+
+fn failure(error: &LabError) -> Failure {
+    match error {
+        LabError::Diverged { .. } => Failure::Diverged,
+        LabError::OutOfMemory(_) => Failure::OutOfMemory,
+        LabError::BadInput(_) => Failure::BadInput,
+        LabError::Stopped => Failure::Preempted,
+        LabError::Torch(_) => Failure::Bug,
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", text.unwrap_or("without a message"))
+}
