@@ -24,6 +24,7 @@ pub struct Study<'a> {
 
 /// One configuration, with all its seeds and epochs.
 pub struct Config {
+    /// The digest under which tables know it.
     pub config: String,
     pub axes: Vec<String>,
     /// The axis values in one line, in full.

@@ -30,7 +30,7 @@ fn provenance() -> Provenance {
 fn costs() -> Vec<CostRow> {
     let row = |i: u64| CostRow {
         task: format!("{:08x}", i.wrapping_mul(0x9e37_79b9)),
-        kind: if i % 8 == 0 { "train" } else { "evaluate" }.into(),
+        kind: if i.is_multiple_of(8) { "train" } else { "evaluate" }.into(),
         worker: format!("node{:02}", i % 4),
         attempt: 1,
         seconds: 8.1,
@@ -65,7 +65,7 @@ fn shapes() -> Vec<(&'static str, Results)> {
         .map(|i| Behaviour {
             axes: vec![
                 ["mlp", "smallcnn"][i % 2].into(),
-                format!("{}", 0.001 * (i / 2) as f64),
+                format!("{}", (i / 2) as f64 / 1000.0),
                 "0.0005".into(),
                 "cosine".into(),
                 format!("{}", 32 << (i % 4)),
@@ -115,4 +115,201 @@ fn write_to_look_at() {
     for (name, results) in shapes() {
         write(&Path::new(&root).join(name), &results, &costs(), &provenance()).unwrap();
     }
+}
+
+fn written(name: &str, results: &Results) -> (tempfile::TempDir, Written) {
+    let dir = tempfile::tempdir().unwrap();
+    let written = write(&dir.path().join(name), results, &costs(), &provenance()).unwrap();
+    (dir, written)
+}
+
+fn read(written: &Written, name: &str) -> String {
+    let path = written.files.iter().find(|p| p.ends_with(name)).unwrap();
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// A handful of examples by hand: one configuration, two seeds, one attack.
+fn by_hand() -> Results {
+    let mut results = crate::frontier::synthetic::one_trial(
+        &[0.0, 0.1, 0.30000000000000004],
+        &[&[Level(0), Level(2), Level(3), Level(3)]],
+    );
+    let mut second = results.trials[0].clone();
+    (second.trial, second.seed) = ("t1".into(), 1);
+    second.checkpoints[0].levels[0] = vec![Level(0), Level(1), Level(3), Level(3)];
+    let mut third = second.clone();
+    (third.trial, third.seed, third.status) = ("t2".into(), 2, TrialStatus::Failed("out of memory, \"twice\"".into()));
+    third.checkpoints.clear();
+    results.trials.extend([third, second]);
+    results
+}
+
+#[test]
+fn trials_have_a_row_per_checkpoint_and_one_for_those_without() {
+    let (_dir, written) = written("r", &by_hand());
+    insta::assert_snapshot!(read(&written, "trials.csv"), @r#"
+    trial,model,seed,epoch,clean_accuracy,train_loss,train_seconds,status,config,n,clean_low,clean_high,area,median_break,reason
+    t0,mlp,0,1,0.750000,0.500000,1.000,done,c0,4,0.194120,0.993691,0.666667,0.30000000000000004,
+    t1,mlp,1,1,0.750000,0.500000,1.000,done,c0,4,0.194120,0.993691,0.541667,0.1,
+    t2,mlp,2,,,,,failed,c0,,,,,,"out of memory, ""twice"""
+    "#);
+}
+
+#[test]
+fn curves_are_sorted_and_exact() {
+    let (_dir, written) = written("r", &by_hand());
+    insta::assert_snapshot!(read(&written, "curves.csv"), @r#"
+    trial,model,seed,epoch,norm,attack,epsilon,n,robust,robust_accuracy,ci_low,ci_high
+    t0,mlp,0,1,linf,attack0,0,4,3,0.750000,0.194120,0.993691
+    t0,mlp,0,1,linf,attack0,0.1,4,3,0.750000,0.194120,0.993691
+    t0,mlp,0,1,linf,attack0,0.30000000000000004,4,2,0.500000,0.067586,0.932414
+    t0,mlp,0,1,linf,all,0,4,3,0.750000,0.194120,0.993691
+    t0,mlp,0,1,linf,all,0.1,4,3,0.750000,0.194120,0.993691
+    t0,mlp,0,1,linf,all,0.30000000000000004,4,2,0.500000,0.067586,0.932414
+    t1,mlp,1,1,linf,attack0,0,4,3,0.750000,0.194120,0.993691
+    t1,mlp,1,1,linf,attack0,0.1,4,2,0.500000,0.067586,0.932414
+    t1,mlp,1,1,linf,attack0,0.30000000000000004,4,2,0.500000,0.067586,0.932414
+    t1,mlp,1,1,linf,all,0,4,3,0.750000,0.194120,0.993691
+    t1,mlp,1,1,linf,all,0.1,4,2,0.500000,0.067586,0.932414
+    t1,mlp,1,1,linf,all,0.30000000000000004,4,2,0.500000,0.067586,0.932414
+    "#);
+}
+
+#[test]
+fn the_frontier_table_keeps_its_columns() {
+    let (_dir, written) = written("r", &by_hand());
+    insta::assert_snapshot!(read(&written, "frontier.csv"), @r#"
+    epsilon,config,model,epoch,seeds,clean_accuracy,clean_low,clean_high,robust_accuracy,robust_low,robust_high,on_frontier,p_on_frontier,n,interval
+    0,c0,mlp,1,2,0.750000,0.250000,1.000000,0.750000,0.250000,1.000000,true,1.000000,4,seeds+examples
+    0.1,c0,mlp,1,2,0.750000,0.250000,1.000000,0.625000,0.000000,1.000000,true,1.000000,4,seeds+examples
+    0.30000000000000004,c0,mlp,1,2,0.750000,0.250000,1.000000,0.500000,0.000000,1.000000,true,1.000000,4,seeds+examples
+    "#);
+}
+
+#[test]
+fn costs_keep_their_columns() {
+    let (_dir, written) = written("r", &by_hand());
+    let costs = read(&written, "costs.csv");
+    assert!(costs.starts_with("task,kind,worker,attempt,seconds,forwards,backwards,examples\n00000000,train,node00,1,8.100,120000,110000,150\n"));
+}
+
+#[test]
+fn equal_results_are_equal_bytes_whoever_computed_them() {
+    let results = typical();
+    let mut elsewhere = results.clone();
+    elsewhere.trials.rotate_left(5);
+    elsewhere.trials.iter_mut().flat_map(|t| &mut t.checkpoints).for_each(|c| c.train_seconds *= 3.0);
+    let (_a, here) = written("a", &results);
+    let dir = tempfile::tempdir().unwrap();
+    let there = write(dir.path(), &elsewhere, &[], &Provenance::default()).unwrap();
+    for name in ["curves.csv", "frontier.csv", "curves.parquet", "frontier.parquet", "frontier.svg"] {
+        let bytes = |w: &Written| std::fs::read(w.files.iter().find(|p| p.ends_with(name)).unwrap()).unwrap();
+        assert!(bytes(&here) == bytes(&there), "{name} differs");
+    }
+}
+
+#[test]
+fn an_axis_named_like_a_column_does_not_hide_it() {
+    let mut results = by_hand();
+    results.axes = vec!["seed".into()];
+    let (_dir, written) = written("r", &results);
+    assert!(read(&written, "curves.csv").starts_with("trial,axis.seed,seed,epoch,"));
+}
+
+#[test]
+fn parquet_holds_what_csv_holds() {
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+    use ::parquet::record::RowAccessor;
+    let (_dir, written) = written("r", &by_hand());
+    let path = written.files.iter().find(|p| p.ends_with("trials.parquet")).unwrap();
+    let reader = SerializedFileReader::new(std::fs::File::open(path).unwrap()).unwrap();
+    let rows: Vec<_> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[0].get_string(0).unwrap(), "t0");
+    assert_eq!(rows[0].get_long(3).unwrap(), 1);
+    assert_eq!(rows[0].get_double(4).unwrap(), 0.75);
+    assert!(rows[2].get_double(4).is_err(), "a trial without checkpoints has no accuracy");
+    assert_eq!(rows[2].get_string(7).unwrap(), "failed");
+    assert_eq!(rows[2].get_string(14).unwrap(), "out of memory, \"twice\"");
+}
+
+/// Tags of `text` that are opened and closed in order; void elements of HTML are left out.
+fn assert_balanced(name: &str, text: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = text;
+    while let Some(start) = rest.find('<') {
+        rest = &rest[start + 1..];
+        if rest.starts_with('!') || rest.starts_with('?') {
+            continue;
+        }
+        let end = rest.find('>').unwrap_or_else(|| panic!("{name}: a tag does not end"));
+        let tag = &rest[..end];
+        let word = tag.trim_start_matches('/').split([' ', '\n']).next().unwrap_or_default();
+        if let Some(closed) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(closed), "{name}: before {}", &rest[..rest.len().min(80)]);
+        } else if !["meta", "input"].contains(&word) {
+            open.push(word);
+        }
+        // What stands inside a script or a style is no markup.
+        if ["script", "style"].contains(&word) && !tag.starts_with('/') {
+            rest = &rest[rest.find(&format!("</{word}>")).unwrap()..];
+        }
+    }
+    assert!(open.is_empty(), "{name}: {open:?} stay open");
+}
+
+#[test]
+fn every_shape_of_a_sweep_makes_a_sound_report() {
+    for (name, results) in shapes() {
+        let (_dir, written) = written(name, &results);
+        assert_eq!(written.files.len(), 12, "{name}");
+        for file in ["index.html", "frontier.svg", "curves.svg", "tradeoff.svg"] {
+            let text = read(&written, file);
+            assert_balanced(&format!("{name}/{file}"), &text);
+            assert!(!text.contains("NaN") || name == "partial", "{name}/{file} holds a number that is none");
+            for request in [" src=", "href=\"http", "url(", "@import", "fetch("] {
+                assert!(name == "hostile" || !text.contains(request), "{name}/{file} asks for more than itself");
+            }
+            assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{name}/{file} holds control characters");
+        }
+    }
+}
+
+#[test]
+fn what_users_write_is_never_markup() {
+    let hostile = shapes().into_iter().find(|s| s.0 == "hostile").unwrap().1;
+    let mut provenance = provenance();
+    provenance.yaml = "name: </code></pre><script>alert(2)</script>".into();
+    provenance.workers[0].name = "<b onmouseover=alert(3)>".into();
+    provenance.failures.push(Failure { trial: "<u>".into(), reason: "<script>alert(4)</script>".into() });
+    let dir = tempfile::tempdir().unwrap();
+    let written = write(dir.path(), &hostile, &costs(), &provenance).unwrap();
+    for file in ["index.html", "frontier.svg", "curves.svg", "tradeoff.svg"] {
+        let text = read(&written, file);
+        for bad in ["<script>alert", "<img", "<b onmouse", "<u>", "<fgsm"] {
+            assert!(!text.contains(bad), "{file} holds {bad}");
+        }
+    }
+}
+
+#[test]
+fn a_page_says_what_is_missing() {
+    let partial = shapes().into_iter().find(|s| s.0 == "partial").unwrap().1;
+    let (_dir, written) = written("r", &partial);
+    assert_eq!((written.finished, written.trials), (21, 24));
+    let page = read(&written, "index.html");
+    assert!(page.contains("This sweep is not complete: 1 failed, 1 pending, 1 cancelled of 24 trials."));
+    assert!(page.contains("loss became NaN at step 812"));
+    let (_dir, complete) = self::written("r", &typical());
+    assert!(!read(&complete, "index.html").contains("not complete"));
+}
+
+#[test]
+fn a_report_replaces_the_one_before_and_leaves_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &typical(), &costs(), &provenance()).unwrap();
+    write(dir.path(), &by_hand(), &costs(), &provenance()).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 12);
+    let missing = write(Path::new("/proc/none"), &by_hand(), &[], &provenance()).unwrap_err();
+    assert_eq!(missing.to_string(), "cannot write /proc/none");
 }

@@ -124,8 +124,9 @@ fn basis(study: &Study, marks: &str) -> String {
     let over =
         if most > 1 { "seeds and test examples" } else { "test examples only, as one seed says nothing about others" };
     let n = grouped(study.frontier.examples as u64);
+    let pair = if seeds.contains(&2) { " Two seeds say little about others, so their intervals are wide." } else { "" };
     format!(
-        "{means}, n = {n} test examples; {marks}: 95\u{202f}% bootstrap over {over} ({} draws).",
+        "{means}, n = {n} test examples; {marks}: 95\u{202f}% bootstrap over {over} ({} draws).{pair}",
         grouped(study.frontier.draws as u64)
     )
 }

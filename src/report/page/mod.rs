@@ -43,7 +43,7 @@ pub fn render(study: &Study, costs: &[CostRow], provenance: &Provenance) -> Mark
                     @if !study.frontier.candidates.is_empty() {
                         (figures::control(study))
                         (figures::frontier(study))
-                        (figures::curves(study))
+                        @if study.reach() > 0.0 { (figures::curves(study)) }
                         (figures::tradeoff(study))
                     }
                     (table::section(study))

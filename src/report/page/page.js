@@ -28,6 +28,8 @@
       const c = data.candidates[n], config = data.configs[c.k];
       const el = document.createElementNS(NS, "text");
       el.setAttribute("class", "label");
+      el.dataset.n = n;
+      el.dataset.k = c.k;
       const room = plane.svg.viewBox.baseVal.width > 500 ? 38 : 24;
       const epoch = config.last === n ? "" : ", epoch " + c.epoch;
       el.textContent = short(config.label, Math.max(8, room - epoch.length)) + epoch;
@@ -87,8 +89,12 @@
   }
 
   if (range) {
-    range.value = now;
+    // `index.html#eps=0.1` opens at that attack strength.
+    const asked = data.epsilons.indexOf(decodeURIComponent(location.hash.replace("#eps=", "")));
+    range.value = asked < 0 ? now : asked;
+    if (asked >= 0) show(asked);
     range.addEventListener("input", () => { stop(); show(+range.value); });
+    range.addEventListener("change", () => history.replaceState(null, "", "#eps=" + encodeURIComponent(data.epsilons[now])));
     const play = document.getElementById("play");
     const stop = () => { clearInterval(timer); timer = null; play.textContent = "▶"; };
     play.addEventListener("click", () => {
@@ -112,7 +118,7 @@
 
   function describe(target) {
     const k = +target.dataset.k;
-    const n = target.matches(".pt") ? +target.dataset.n : data.configs[k].last;
+    const n = target.dataset.n !== undefined ? +target.dataset.n : data.configs[k].last;
     if (n === null) return "";
     const c = data.candidates[n];
     const lines = [

@@ -53,7 +53,7 @@ fn heading(kind: &str, content: Markup) -> Markup {
 }
 
 fn row(study: &Study, k: usize, config: &Config, split: bool, folded: bool) -> Markup {
-    let swatch = html! { i class=(colour_class(config.colour)) {} };
+    let swatch = html! { i class=(colour_class(config.colour)) title={ "config " (config.config) } {} };
     let columns = if split { study.results.axes.len() } else { 1 };
     html! {
         tr.cfg.folded[folded] data-k=(k) data-n=[config.last()] {
@@ -77,7 +77,7 @@ fn numbers(study: &Study, c: usize, config: &Config) -> Markup {
     let point = study.frontier.points[study.focus][c];
     let area = study.area(c);
     let half = median_break(&candidate.accuracy, study.results.positive_epsilons());
-    let beyond = || format!("> {}", short_epsilon(study.reach()));
+    let beyond = || if study.reach() > 0.0 { format!("> {}", short_epsilon(study.reach())) } else { "–".into() };
     html! {
         td.num data-v=(candidate.seeds) {
             (candidate.seeds) @if candidate.seeds < config.planned { small { " of " (config.planned) } }

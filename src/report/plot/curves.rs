@@ -13,13 +13,13 @@ type Line = Vec<(f64, Estimate)>;
 /// Mean over seeds for the worst case over attacks, at the last epoch of each configuration.
 pub fn curves(study: &Study, size: Size) -> Markup {
     let (width, height) = size.pick((880.0, 480.0), (400.0, 380.0));
-    let right = size.pick(width - 250.0, width - 14.0);
+    let right = size.pick(width - 272.0, width - 14.0);
     let frame = frame(study, (size.pick(58.0, 46.0), right), (height - 56.0, 44.0));
     html! {
         svg.plot.curves viewBox={ "0 0 " (width) " " (height) } role="img" aria-label="Accuracy over epsilon" {
             (frame.axes(Axis::Epsilon("Attack strength ε →"), Axis::Percent("↑ Accuracy"), size.pick((8, 6), (5, 5))))
             (lines(study, &frame))
-            @if size == Size::Wide { (names(study, &frame, 34)) }
+            @if size == Size::Wide { (names(study, &frame, 38)) }
             line.now x1=(Px(frame.x.at(study.results.epsilons.get(study.focus).copied().unwrap_or(0.0))))
                 x2=(Px(frame.x.at(study.results.epsilons.get(study.focus).copied().unwrap_or(0.0))))
                 y1=(Px(frame.top())) y2=(Px(frame.bottom()))
@@ -42,15 +42,17 @@ pub fn frame(study: &Study, x: (f64, f64), y: (f64, f64)) -> Frame {
 pub fn lines(study: &Study, frame: &Frame) -> Markup {
     let drawn: Vec<(usize, Option<usize>, Line)> =
         study.plotted().map(|(k, config, c)| (k, config.colour, line(study, c))).collect();
+    // Many bands on top of each other say nothing; the page brings out the one that is pointed at.
+    let crowd = drawn.iter().filter(|d| d.1.is_some()).count() > 5;
     html! {
         @for (k, _, line) in drawn.iter().filter(|d| d.1.is_none()) {
             path.line.kx data-k=(k) d=(middle(frame, line)) { title { (clean(&study.configs[*k].label)) } }
         }
         @for (k, colour, line) in drawn.iter().filter(|d| d.1.is_some()) {
-            path class={ "band " (colour_class(*colour)) } data-k=(k) d=(band(frame, line)) {}
+            path.band.faint[crowd].(colour_class(*colour)) data-k=(k) d=(band(frame, line)) {}
         }
         @for (k, colour, line) in drawn.iter().filter(|d| d.1.is_some()) {
-            g class={ "curve " (colour_class(*colour)) } data-k=(k) {
+            g.curve.(colour_class(*colour)) data-k=(k) {
                 path.line d=(middle(frame, line)) {}
                 @if line.len() <= 32 {
                     @for (e, estimate) in line {
@@ -80,7 +82,7 @@ pub fn names(study: &Study, frame: &Frame, length: usize) -> Markup {
         g.labels {
             @for ((k, c), place) in named.iter().zip(places) {
                 @let config = &study.configs[*k];
-                g class=(colour_class(config.colour)) data-k=(k) {
+                g.(colour_class(config.colour)) data-k=(k) {
                     path.tie d=(path([(frame.right() + 2.0, frame.y.at(end(*c))), (frame.right() + 18.0, place), (frame.right() + 26.0, place)])) {}
                     text.label x=(Px(frame.right() + 31.0)) y=(Px(place + 4.0)) { (clean(&config.short(length))) }
                 }
@@ -132,12 +134,13 @@ fn panel(study: &Study, colour: Option<usize>, c: usize) -> Markup {
                     }
                 }
             }
-            g.curve class=(colour_class(colour)) {
-                path.line d=(mean_path(study, &frame, c, None)) { title { "worst case over all attacks" } }
-            }
             @for (a, attack) in study.results.attacks.iter().enumerate() {
-                path class={ "attack a" (a % DASHES.len()) } stroke-dasharray=(DASHES[a % DASHES.len()])
+                path.attack stroke-dasharray=(DASHES[a % DASHES.len()])
                     d=(mean_path(study, &frame, c, Some(a))) { title { (clean(attack)) } }
+            }
+            // On top: where one attack alone is the worst case, its line is the thick one.
+            g.curve.(colour_class(colour)) {
+                path.line d=(mean_path(study, &frame, c, None)) { title { "worst case over all attacks" } }
             }
         }
     }

@@ -14,18 +14,18 @@ pub fn frontier(study: &Study, size: Size) -> (Markup, Option<String>) {
     let config_of = study.config_of();
     let epsilon = study.focus;
     let (line, under) = plane.stairs(study, epsilon);
-    let labels = plane.labels(study, epsilon, plane.on_frontier(study, epsilon));
+    let labels = plane.labels(study, epsilon, plane.on_frontier(study, epsilon), true);
     let (width, height) = size.pick((880, 520), (400, 420));
     let drawing = html! {
         svg.plot.plane viewBox={ "0 0 " (width) " " (height) } role="img" aria-label="Clean against robust accuracy"
             data-frames=(frames(study, &plane)) {
-            (plane.axes("↑ Robust accuracy"))
             path.under d=(under) {}
+            (plane.axes("↑ Robust accuracy"))
             path.stairs d=(line) {}
             @for &c in &plane.drawn {
                 (plane.mark(study, epsilon, c, config_of[c], study.frontier.points[epsilon][c].on_frontier))
             }
-            (texts(&labels))
+            (texts(study, &labels))
         }
     };
     let remark = (plane.omitted > 0).then(|| {
@@ -38,11 +38,12 @@ pub fn frontier(study: &Study, size: Size) -> (Markup, Option<String>) {
     (drawing, remark)
 }
 
-pub fn texts(labels: &[(usize, String, Label)]) -> Markup {
+pub fn texts(study: &Study, labels: &[(usize, String, Label)]) -> Markup {
+    let config_of = study.config_of();
     html! {
         g.labels {
             @for (c, text, place) in labels {
-                text.label data-n=(c) x=(Px(place.x)) y=(Px(place.y)) text-anchor=(place.anchor) { (text) }
+                text.label data-n=(c) data-k=(config_of[*c]) x=(Px(place.x)) y=(Px(place.y)) text-anchor=(place.anchor) { (text) }
             }
         }
     }
@@ -52,7 +53,7 @@ fn frames(study: &Study, plane: &Plane) -> String {
     let frame = |epsilon: usize| {
         let (line, under) = plane.stairs(study, epsilon);
         let on = plane.on_frontier(study, epsilon);
-        let labels = plane.labels(study, epsilon, on.clone());
+        let labels = plane.labels(study, epsilon, on.clone(), true);
         json!({
             "at": plane.positions(study, epsilon),
             "on": on,

@@ -18,38 +18,52 @@ pub fn width(text: &str) -> f64 {
 const HEIGHT: f64 = 15.0;
 
 /// A rectangle: left, top, right, bottom.
-type Area = (f64, f64, f64, f64);
+pub type Area = (f64, f64, f64, f64);
 
 fn meet(a: Area, b: Area) -> bool {
     a.0 < b.2 && b.0 < a.2 && a.1 < b.3 && b.1 < a.3
 }
 
-/// Finds a place for each `(x, y, text)`, first come first served. `points` are not to be covered,
-/// `room` is how far a label may reach beyond the frame to the right. `None` where nothing is free.
-pub fn place(frame: &Frame, room: f64, points: &[(f64, f64)], texts: &[(f64, f64, String)]) -> Vec<Option<Label>> {
-    let mut taken: Vec<Area> = points.iter().map(|&(x, y)| (x - 6.0, y - 6.0, x + 6.0, y + 6.0)).collect();
+/// What labels must keep clear of.
+pub struct Obstacles {
+    /// Never to be covered.
+    pub points: Vec<(f64, f64)>,
+    /// To be covered only where there is no other place.
+    pub bars: Vec<Area>,
+}
+
+/// Where a label may stand, from its point: the upper right of a member of the frontier is empty by
+/// definition, so start there.
+const TRIES: [(f64, f64); 9] = [
+    (9.0, -8.0),
+    (10.0, 4.0),
+    (9.0, 17.0),
+    (-9.0, -9.0),
+    (-10.0, 4.0),
+    (-9.0, 17.0),
+    (9.0, -24.0),
+    (-9.0, -25.0),
+    (9.0, 33.0),
+];
+
+/// Finds a place for each `(x, y, text)`, first come first served. `room` is how far a label may
+/// reach beyond the frame to the right. `None` where nothing is free.
+pub fn place(frame: &Frame, room: f64, keep: &Obstacles, texts: &[(f64, f64, String)]) -> Vec<Option<Label>> {
+    let mut taken: Vec<Area> = keep.points.iter().map(|&(x, y)| (x - 6.0, y - 6.0, x + 6.0, y + 6.0)).collect();
     let bounds = (frame.left(), frame.top() - 12.0, frame.right() + room, frame.bottom());
     let mut places = Vec::new();
     for (x, y, text) in texts {
         let w = width(text);
-        // The upper right of a point of the frontier is empty by definition; so start there.
-        let tries = [
-            (9.0, -8.0),
-            (10.0, 4.0),
-            (9.0, 17.0),
-            (-9.0, -9.0),
-            (-10.0, 4.0),
-            (-9.0, 17.0),
-            (9.0, -24.0),
-            (-9.0, -25.0),
-            (9.0, 33.0),
-        ];
-        let found = tries.iter().find_map(|&(dx, dy)| {
+        let spot = |&(dx, dy): &(f64, f64)| {
             let (left, anchor) = if dx > 0.0 { (x + dx, "start") } else { (x + dx - w, "end") };
             let area = (left, y + dy - HEIGHT + 3.0, left + w, y + dy + 3.0);
-            let inside = area.0 >= bounds.0 && area.1 >= bounds.1 && area.2 <= bounds.2 && area.3 <= bounds.3;
-            (inside && !taken.iter().any(|&t| meet(t, area))).then_some((area, Label { x: x + dx, y: y + dy, anchor }))
-        });
+            (area, Label { x: x + dx, y: y + dy, anchor })
+        };
+        let inside = |a: Area| a.0 >= bounds.0 && a.1 >= bounds.1 && a.2 <= bounds.2 && a.3 <= bounds.3;
+        let free = |a: Area| inside(a) && !taken.iter().any(|&t| meet(t, a));
+        let clear = |a: Area| free(a) && !keep.bars.iter().any(|&b| meet(b, a));
+        let spots = || TRIES.iter().map(spot);
+        let found = spots().find(|(area, _)| clear(*area)).or_else(|| spots().find(|(area, _)| free(*area)));
         places.push(found.map(|(area, label)| {
             taken.push(area);
             label
@@ -84,7 +98,10 @@ mod tests {
     fn labels_do_not_cover_each_other() {
         let frame = Frame { x: Scale::new((0.0, 1.0), (0.0, 400.0)), y: Scale::new((0.0, 1.0), (300.0, 0.0)) };
         let texts: Vec<(f64, f64, String)> = (0..4).map(|i| (200.0 + f64::from(i), 150.0, "a label".into())).collect();
-        let places: Vec<Label> = place(&frame, 0.0, &[], &texts).into_iter().flatten().collect();
+        let places: Vec<Label> = place(&frame, 0.0, &Obstacles { points: Vec::new(), bars: Vec::new() }, &texts)
+            .into_iter()
+            .flatten()
+            .collect();
         assert_eq!(places.len(), 4);
         for (i, a) in places.iter().enumerate() {
             assert!(places[..i].iter().all(|b| (a.y - b.y).abs() >= HEIGHT - 3.0 || a.anchor != b.anchor));

@@ -1,9 +1,10 @@
 //! The plots as files of their own: a white ground, a fixed palette, nothing to load.
 
 use super::curves;
+use super::frontier::texts;
 use super::plane::Plane;
 use super::scale::{Px, Size};
-use super::tradeoff::{epochs, trails};
+use super::tradeoff::{epochs, named, trails};
 use super::{clean, colour_class};
 use crate::report::format::{counted, norm, short_epsilon};
 use crate::report::study::Study;
@@ -74,9 +75,10 @@ fn frontier(study: &Study) -> String {
     let columns = chosen.len().clamp(1, 3);
     let rows = chosen.len().div_ceil(columns).max(1);
     let (wide, tall) = (300.0, 270.0);
-    let width = 24.0 + wide * columns.max(2) as f64;
-    let legend = legend(study, 60.0 + tall * rows as f64, width);
-    let height = 60.0 + tall * rows as f64 + legend.1 + 40.0;
+    let width = 40.0 + wide * columns.max(2) as f64;
+    let below = 78.0 + tall * rows as f64;
+    let legend = legend(study, below, width);
+    let height = below + legend.1 + 36.0;
     let config_of = study.config_of();
     let content = html! {
         @if study.frontier.candidates.is_empty() { (empty()) }
@@ -86,8 +88,8 @@ fn frontier(study: &Study) -> String {
                 @let plane = Plane::within(study, Size::Slim, (left + 40.0, left + wide - 16.0), (top + tall - 56.0, top + 40.0));
                 @let (line, under) = plane.stairs(study, e);
                 text.panel x=(Px(left)) y=(Px(top + 8.0)) { "ε = " (short_epsilon(study.frontier.epsilons[e])) }
-                (plane.axes("↑ Robust accuracy"))
                 path.under d=(under) {}
+                (plane.axes("↑ Robust accuracy"))
                 path.stairs d=(line) {}
                 @for &c in &plane.drawn {
                     (plane.mark(study, e, c, config_of[c], study.frontier.points[e][c].on_frontier))
@@ -107,31 +109,30 @@ fn curve_sheet(study: &Study) -> String {
         @else {
             (frame.axes(super::scale::Axis::Epsilon("Attack strength ε →"), super::scale::Axis::Percent("↑ Accuracy"), (7, 6)))
             (curves::lines(study, &frame))
-            (curves::names(study, &frame, 36))
+            (curves::names(study, &frame, 38))
         }
     };
     let title = format!("{}: accuracy under attack ({}, worst case)", study.results.sweep, norm(&study.results.norm));
-    sheet(860.0, 490.0, &title, &foot(study, "Bands"), content)
+    sheet(880.0, 490.0, &title, &foot(study, "Bands"), content)
 }
 
 fn tradeoff_sheet(study: &Study) -> String {
     let plane = Plane::within(study, Size::Wide, (60.0, 640.0), (440.0, 90.0));
     let (e, config_of) = (study.focus, study.config_of());
-    let legend = legend(study, 500.0, 700.0);
     let content = html! {
         @if study.frontier.candidates.is_empty() { (empty()) }
         @else {
             (plane.axes("↑ Robust accuracy"))
             (trails(study, &plane, e))
-            @for &c in &plane.drawn { (plane.mark(study, e, c, config_of[c], false)) }
+            g.trails { @for &c in &plane.drawn { (plane.mark(study, e, c, config_of[c], false)) } }
             (epochs(study, &plane, e))
-            (legend.0)
+            (texts(study, &plane.labels(study, e, named(study, &plane), false)))
         }
     };
     let epsilon = study.frontier.epsilons.get(e).map(|&e| short_epsilon(e)).unwrap_or_default();
     let title = format!("{}: the way through training at ε = {epsilon}", study.results.sweep);
-    let foot = foot(study, "Intervals") + " Numbers are epochs.";
-    sheet(700.0, 500.0 + legend.1 + 40.0, &title, &foot, content)
+    let foot = foot(study, "Intervals (in frontier.csv)") + " Small numbers are epochs.";
+    sheet(840.0, 520.0, &title, &foot, content)
 }
 
 fn empty() -> Markup {
@@ -157,7 +158,7 @@ fn legend(study: &Study, top: f64, width: f64) -> (Markup, f64) {
     let markup = html! {
         @for (i, (_, config, _)) in named.iter().enumerate() {
             @let (x, y) = at(i);
-            g class={ "pt on " (colour_class(config.colour)) } { circle.dot cx=(Px(x + 6.0)) cy=(Px(y - 4.0)) r="5" {} }
+            g.pt.on.(colour_class(config.colour)) { circle.dot cx=(Px(x + 6.0)) cy=(Px(y - 4.0)) r="5" {} }
             text.label x=(Px(x + 18.0)) y=(Px(y)) { (clean(&config.short((column / 6.8) as usize))) }
         }
         @if grey > 0 {

@@ -1,6 +1,6 @@
 //! The plane of clean and robust accuracy, which two figures share.
 
-use super::label::{self, Label};
+use super::label::{self, Area, Label, Obstacles};
 use super::scale::{Axis, Frame, Px, Scale, Size, path};
 use super::{clean, colour_class};
 use crate::report::format::{percent, percent_range};
@@ -38,15 +38,7 @@ impl Plane {
             let config = &study.configs[config_of[c]];
             (config.colour.is_some(), config.last() == Some(c))
         });
-        let clean = || drawn.iter().map(|&c| study.candidate(c).clean);
-        let low = clean().map(|e| e.value - 0.4 * (e.value - e.low)).fold(1.0, f64::min);
-        let high = clean().map(|e| e.high).fold(0.0, f64::max);
-        let (low, high) = if low < high { (low, high) } else { (0.0, 1.0) };
-        let pad = 0.06 * (high - low);
-        let frame = Frame {
-            x: Scale::new(((low - pad).max(0.0), (high + 0.5 * pad).min(1.0)), x),
-            y: Scale::new((0.0, highest(study, &drawn)), y),
-        };
+        let frame = Frame { x: Scale::new(span(study, &drawn), x), y: Scale::new((0.0, highest(study, &drawn)), y) };
         Plane { frame, drawn, omitted, limit, size }
     }
 
@@ -73,9 +65,9 @@ impl Plane {
         let candidate = study.candidate(c);
         let last = study.configs[config].last() == Some(c);
         let (left, right) = (self.frame.x.at(candidate.clean.low), self.frame.x.at(candidate.clean.high));
-        let left = left.max(self.frame.left());
+        let (left, right) = (left.max(self.frame.left()), right.min(self.frame.right()));
         html! {
-            g class={ "pt " (colour_class(study.configs[config].colour)) } .on[on] .last[last]
+            g.pt.(colour_class(study.configs[config].colour)).on[on].last[last]
                 data-k=(config) data-n=(c) transform={ "translate(" (Px(x)) " " (Px(y)) ")" } {
                 line.bar x1=(Px(left - x)) x2=(Px(right - x)) y1="0" y2="0" {}
                 line.bar.v x1="0" x2="0" y1=(Px(low - y)) y2=(Px(high - y)) {}
@@ -109,8 +101,23 @@ impl Plane {
         self.drawn.iter().copied().filter(|&c| study.frontier.points[epsilon][c].on_frontier).collect()
     }
 
-    /// Names beside the points `who`, where there is room; the surest members choose first.
-    pub fn labels(&self, study: &Study, epsilon: usize, mut who: Vec<usize>) -> Vec<(usize, String, Label)> {
+    /// The error bars of a mark as areas that labels should not cover.
+    fn bars(&self, study: &Study, epsilon: usize, c: usize) -> [Area; 2] {
+        let (x, y) = self.at(study, epsilon, c);
+        let (low, high) = self.bar(study, epsilon, c);
+        let clean = study.candidate(c).clean;
+        [(self.frame.x.at(clean.low), y - 1.5, self.frame.x.at(clean.high), y + 1.5), (x - 1.5, high, x + 1.5, low)]
+    }
+
+    /// Names beside the points `who`, where there is room; the surest members choose first. `bars`
+    /// says whether their error bars are drawn.
+    pub fn labels(
+        &self,
+        study: &Study,
+        epsilon: usize,
+        mut who: Vec<usize>,
+        bars: bool,
+    ) -> Vec<(usize, String, Label)> {
         let config_of = study.config_of();
         who.sort_by(|&a, &b| {
             let p = |c: usize| study.frontier.points[epsilon][c].p_on_frontier;
@@ -124,9 +131,10 @@ impl Plane {
                 (x, y, name(study, c, config_of[c], length))
             })
             .collect();
-        let points: Vec<(f64, f64)> = texts.iter().map(|t| (t.0, t.1)).collect();
+        let points = texts.iter().map(|t| (t.0, t.1)).collect();
+        let bars = if bars { who.iter().flat_map(|&c| self.bars(study, epsilon, c)).collect() } else { Vec::new() };
         let room = self.size.pick(146.0, 10.0);
-        let places = label::place(&self.frame, room, &points, &texts);
+        let places = label::place(&self.frame, room, &Obstacles { points, bars }, &texts);
         let named = who.into_iter().zip(texts).zip(places);
         named.filter_map(|((c, (_, _, text)), place)| place.map(|p| (c, text, p))).collect()
     }
@@ -194,9 +202,28 @@ fn limit(study: &Study) -> f64 {
     members.map(|c| study.candidate(c).clean.value).fold(fence, f64::min)
 }
 
+/// The axis of clean accuracy: all points with some air. Wide intervals may reach beyond it; only
+/// points that (nearly) coincide are given the room of their intervals.
+fn span(study: &Study, drawn: &[usize]) -> (f64, f64) {
+    let clean = || drawn.iter().map(|&c| study.candidate(c).clean);
+    let low = clean().map(|e| e.value).fold(1.0, f64::min);
+    let high = clean().map(|e| e.value).fold(0.0, f64::max);
+    if low > high {
+        return (0.0, 1.0);
+    }
+    if high - low < 0.03 {
+        let (low, high) = (clean().map(|e| e.low).fold(low, f64::min), clean().map(|e| e.high).fold(high, f64::max));
+        return ((low - 0.01).max(0.0), (high + 0.01).min(1.0));
+    }
+    let pad = 0.07 * (high - low);
+    ((low - pad).max(0.0), (high + pad).min(1.0))
+}
+
 /// The upper end of the axis of robust accuracy: the same at all epsilons, a multiple of 10 %.
 fn highest(study: &Study, drawn: &[usize]) -> f64 {
-    let positive = study.frontier.epsilons.iter().zip(&study.frontier.points).filter(|(e, _)| **e > 0.0);
+    let only_clean = study.reach() == 0.0;
+    let grid = study.frontier.epsilons.iter().zip(&study.frontier.points);
+    let positive = grid.filter(|(e, _)| only_clean || **e > 0.0);
     let top = positive.flat_map(|(_, points)| drawn.iter().map(|&c| points[c].robust.high)).fold(0.0, f64::max);
     ((top * 10.0 - 1e-9).ceil() / 10.0).clamp(0.1, 1.0)
 }

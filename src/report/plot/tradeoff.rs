@@ -22,7 +22,7 @@ pub fn tradeoff(study: &Study, size: Size) -> Markup {
             @for &c in &plane.drawn {
                 (plane.mark(study, epsilon, c, config_of[c], false))
             }
-            (texts(&plane.labels(study, epsilon, named(study, &plane))))
+            (texts(study, &plane.labels(study, epsilon, named(study, &plane), false)))
         }
     }
 }
@@ -33,7 +33,7 @@ pub fn trails(study: &Study, plane: &Plane, epsilon: usize) -> Markup {
     order.sort_by_key(|&k| study.configs[k].colour.is_some());
     html! {
         @for k in order {
-            path class={ "trail " (colour_class(study.configs[k].colour)) } data-k=(k) d=(trail(study, plane, epsilon, k)) {}
+            path.trail.(colour_class(study.configs[k].colour)) data-k=(k) d=(trail(study, plane, epsilon, k)) {}
         }
     }
 }
@@ -43,8 +43,11 @@ fn trail(study: &Study, plane: &Plane, epsilon: usize, k: usize) -> String {
     path(drawn.map(|&c| plane.at(study, epsilon, c)))
 }
 
-/// The last candidates of the coloured configurations.
-fn named(study: &Study, plane: &Plane) -> Vec<usize> {
+/// The last candidates of the coloured configurations; on a small screen the legend names them.
+pub fn named(study: &Study, plane: &Plane) -> Vec<usize> {
+    if plane.size == Size::Slim {
+        return Vec::new();
+    }
     let last = study.plotted().filter(|(_, config, _)| config.colour.is_some()).map(|(_, _, c)| c);
     last.filter(|c| plane.drawn.contains(c)).collect()
 }
@@ -74,7 +77,7 @@ fn frames(study: &Study, plane: &Plane) -> String {
             .filter(|&k| study.configs[k].candidates.len() > 1)
             .map(|k| json!([k, trail(study, plane, epsilon, k)]))
             .collect();
-        let labels = plane.labels(study, epsilon, named(study, plane));
+        let labels = plane.labels(study, epsilon, named(study, plane), false);
         json!({ "at": plane.positions(study, epsilon), "trails": trails, "labels": label_frames(&labels) })
     };
     let frames: Vec<Value> = (0..study.frontier.epsilons.len()).map(frame).collect();
