@@ -1,1 +1,3 @@
-fn main(){ println!("{}", tch::get_num_threads()); }
+fn main() {
+    println!("{}", tch::get_num_threads());
+}
