@@ -8,9 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(protos, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .compile_fds_with_config(descriptors, Default::default())?;
+    tonic_prost_build::configure().bytes(".").compile_fds_with_config(descriptors, Default::default())?;
     println!("cargo::rerun-if-changed=proto");
 
     let mut version = None;

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn torch_errors_come_back_as_errors_and_leave_the_gradient_mode_alone() {
-        let mismatch = guarded(|| Ok(tch::with_grad(|| Tensor::zeros([2, 3], (Kind::Float, tch::Device::Cpu)).view([7]))));
+        let mismatch =
+            guarded(|| Ok(tch::with_grad(|| Tensor::zeros([2, 3], (Kind::Float, tch::Device::Cpu)).view([7]))));
         assert!(matches!(&mismatch, Err(LabError::Torch(text)) if text.contains("invalid")), "{mismatch:?}");
         let leaf = Tensor::zeros([1], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
         assert!((leaf * 2.0).requires_grad(), "gradients were on before and must be on again");

@@ -133,8 +133,7 @@ mod tests {
     #[test]
     fn points_of_the_ball_are_inside_it_and_mostly_near_its_surface() {
         let mut stream = Key::new("ball", 0).stream();
-        let lengths: Vec<f32> =
-            (0..200).map(|_| stream.ball(3).iter().map(|x| x * x).sum::<f32>().sqrt()).collect();
+        let lengths: Vec<f32> = (0..200).map(|_| stream.ball(3).iter().map(|x| x * x).sum::<f32>().sqrt()).collect();
         assert!(lengths.iter().all(|&length| length <= 1.0 + 1e-6));
         // A share of 1 - 0.5^3 = 7/8 lies beyond half the radius.
         let outer = lengths.iter().filter(|&&length| length > 0.5).count();

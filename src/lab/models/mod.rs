@@ -60,7 +60,8 @@ impl Network {
     }
 
     fn assemble(architecture: &Architecture, values: Vec<Tensor>, device: Device) -> Network {
-        let place = |value: &Tensor| if value.dim() == 4 { channels_last(value, device) } else { value.to_device(device) };
+        let place =
+            |value: &Tensor| if value.dim() == 4 { channels_last(value, device) } else { value.to_device(device) };
         Network {
             layers: architecture.layers.clone(),
             names: architecture.parameters.iter().map(|spec| spec.name.clone()).collect(),

@@ -35,13 +35,14 @@ pub fn loss(method: &Method, pair: &Pair, batch: &Batch, passes: &mut Passes) ->
     match *method {
         Method::Natural {} => natural(pair, batch.images, batch.labels, passes),
         Method::Pgd { epsilon, steps, step, norm } => {
-            let attack = Inner { epsilon, steps, step, norm };
+            let attack = InnerAttack { epsilon, steps, step, norm };
             let start = attack.random_start(batch);
-            let adversarial = attack.run(pair, batch, start, passes, |logits| gradient::margin(logits, batch.labels));
+            let objective = |logits: &Tensor| gradient::margin(logits, batch.labels);
+            let adversarial = attack.run(&pair.frozen, batch.images, start, objective, passes);
             natural(pair, &adversarial, batch.labels, passes)
         }
         Method::Trades { epsilon, beta, steps, step, norm } => {
-            trades(pair, batch, &Inner { epsilon, steps, step, norm }, beta, passes)
+            trades(pair, batch, &InnerAttack { epsilon, steps, step, norm }, beta, passes)
         }
     }
 }
@@ -51,22 +52,25 @@ fn natural(pair: &Pair, images: &Tensor, labels: &Tensor, passes: &mut Passes) -
     tch::with_grad(|| pair.trained.forward(images).cross_entropy_for_logits(labels))
 }
 
-/// CE(clean) + beta KL(clean || adversarial), both averaged over the batch, gradients through both.
-///
 /// The clean logits serve the inner attack and the outer loss alike: without dropout and batch
 /// normalisation they are the same numbers.
-fn trades(pair: &Pair, batch: &Batch, attack: &Inner, beta: f64, passes: &mut Passes) -> Tensor {
+fn trades(pair: &Pair, batch: &Batch, attack: &InnerAttack, beta: f64, passes: &mut Passes) -> Tensor {
+    let count = batch.images.size()[0];
     let clean = tch::with_grad(|| pair.trained.forward(batch.images));
-    passes.gradient(batch.images.size()[0]);
+    passes.gradient(count);
     let target = clean.detach().softmax(-1, Kind::Float);
     let noise = noise_like(batch.images, |stream, count| stream.normals(count), &batch.key) * TRADES_NOISE;
     let start = batch.images + noise;
-    let adversarial = attack.run(pair, batch, start, passes, |logits| divergence(logits, &target));
-    passes.gradient(batch.images.size()[0]);
-    tch::with_grad(|| {
-        let robust = divergence(&pair.trained.forward(&adversarial), &clean.softmax(-1, Kind::Float));
-        clean.cross_entropy_for_logits(batch.labels) + robust.mean(Kind::Float) * beta
-    })
+    let objective = |logits: &Tensor| divergence(logits, &target);
+    let adversarial = attack.run(&pair.frozen, batch.images, start, objective, passes);
+    passes.gradient(count);
+    tch::with_grad(|| trades_loss(&clean, &pair.trained.forward(&adversarial), batch.labels, beta))
+}
+
+/// CE(clean) + beta KL(clean || adversarial), both averaged over the batch, gradients through both.
+pub fn trades_loss(clean: &Tensor, adversarial: &Tensor, labels: &Tensor, beta: f64) -> Tensor {
+    let robust = divergence(adversarial, &clean.softmax(-1, Kind::Float));
+    clean.cross_entropy_for_logits(labels) + robust.mean(Kind::Float) * beta
 }
 
 /// KL(target || softmax(logits)) per example: `[n]`, in nats.
@@ -75,15 +79,18 @@ pub fn divergence(logits: &Tensor, target: &Tensor) -> Tensor {
     terms.sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
 }
 
-/// The attack inside a training step.
-struct Inner {
-    epsilon: f64,
-    steps: u32,
-    step: Option<f64>,
-    norm: Norm,
+/// The attack inside a training step: every row takes all steps.
+#[derive(Debug, Clone, Copy)]
+pub struct InnerAttack {
+    /// Pixel units of [0,1].
+    pub epsilon: f64,
+    pub steps: u32,
+    /// Pixel units; 2.5 epsilon / steps when absent.
+    pub step: Option<f64>,
+    pub norm: Norm,
 }
 
-impl Inner {
+impl InnerAttack {
     /// Uniform in the ball, cut to [0,1].
     fn random_start(&self, batch: &Batch) -> Tensor {
         let count = batch.images.size()[0] as usize;
@@ -95,32 +102,28 @@ impl Inner {
         (batch.images + noise_like(batch.images, draw, &batch.key) * self.epsilon).clamp(0.0, 1.0)
     }
 
-    /// Projected ascent of `objective` from `start`; every row takes all steps.
-    fn run(
+    /// Projected ascent of `objective`, a function of the logits summed over the batch.
+    pub fn run(
         &self,
-        pair: &Pair,
-        batch: &Batch,
+        network: &Network,
+        images: &Tensor,
         start: Tensor,
-        passes: &mut Passes,
         objective: impl Fn(&Tensor) -> Tensor,
+        passes: &mut Passes,
     ) -> Tensor {
-        let ball = Ball::new(self.norm, &[self.epsilon], batch.images.device());
+        let ball = Ball::new(self.norm, &[self.epsilon], images.device());
         let step = step_sizes(self.step, self.steps, &ball.radius);
         let mut point = start;
         for _ in 0..self.steps {
-            let slope = gradient::ascend(&pair.frozen, &point, &objective);
+            let slope = gradient::ascend(network, &point, &objective);
             passes.gradient(point.size()[0]);
-            point = ball.ascend(batch.images, &point, &slope.gradient, &step);
+            point = ball.ascend(images, &point, &slope.gradient, &step);
         }
         point
     }
 }
 
-fn noise_like(
-    images: &Tensor,
-    draw: impl FnOnce(&mut Stream, usize) -> Vec<f32>,
-    key: &Key,
-) -> Tensor {
+fn noise_like(images: &Tensor, draw: impl FnOnce(&mut Stream, usize) -> Vec<f32>, key: &Key) -> Tensor {
     let values = draw(&mut key.stream(), images.numel());
     Tensor::from_slice(&values).view_as(images).to_device(images.device())
 }

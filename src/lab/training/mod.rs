@@ -132,7 +132,8 @@ impl<'a> Run<'a> {
     fn restore(&mut self, saved: Saved) -> Result<(), LabError> {
         let Saved { progress, mut tensors, kept } = saved;
         for (name, parameter) in self.names.iter().zip(self.pair.frozen.parameters()) {
-            let stored = tensors.remove(name).ok_or_else(|| LabError::bad_input(format!("saved state lacks {name}")))?;
+            let stored =
+                tensors.remove(name).ok_or_else(|| LabError::bad_input(format!("saved state lacks {name}")))?;
             parameter.shallow_clone().f_copy_(&stored)?;
         }
         self.updater.restore(progress.step, &self.names, self.pair.frozen.parameters(), &mut tensors)?;

@@ -69,7 +69,12 @@ impl Folder {
     ///
     /// # Errors
     /// [`LabError::BadInput`] when the folder cannot be created.
-    pub fn open(path: &Path, question: &str, keep: &[u32], steps_per_epoch: u64) -> Result<(Folder, Option<Saved>), LabError> {
+    pub fn open(
+        path: &Path,
+        question: &str,
+        keep: &[u32],
+        steps_per_epoch: u64,
+    ) -> Result<(Folder, Option<Saved>), LabError> {
         let failed = |error: io::Error| LabError::bad_input(format!("cannot use {}: {error}", path.display()));
         fs::create_dir_all(path).map_err(failed)?;
         let mut folder = Folder {
@@ -142,8 +147,14 @@ impl Folder {
     /// Writes down the state. A failure (a full disk) costs the chance to resume, not the run.
     pub fn save(&mut self, step: u64, loss_sum: f64, seconds: f64, tensors: &[(String, Tensor)]) {
         let started = Instant::now();
-        let progress =
-            Progress { version: VERSION, question: self.question.clone(), step, loss_sum, seconds, kept: self.kept.clone() };
+        let progress = Progress {
+            version: VERSION,
+            question: self.question.clone(),
+            step,
+            loss_sum,
+            seconds,
+            kept: self.kept.clone(),
+        };
         let json = serde_json::to_string(&progress).expect("losses of a run that goes on are finite");
         let body = weights::encode(tensors, Some(HashMap::from([(METADATA.to_string(), json)])));
         let mut bytes = blake3::hash(&body).as_bytes().to_vec();

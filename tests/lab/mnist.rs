@@ -1,0 +1,84 @@
+//! Measurements on MNIST, by hand: `EPSWEEP_MNIST=DIR cargo test --test lab mnist -- --ignored --nocapture`,
+//! with MNIST's four IDX files, gzipped, in DIR.
+
+use crate::setting::*;
+use epsweep::lab::{Images, LabData, RawImages};
+use epsweep::plan::question::{EvaluateQuestion, TrainQuestion};
+use epsweep::spec::{Attack, Method, Model, Norm, Optimizer};
+use std::io::Read;
+use std::time::Instant;
+
+fn idx(dir: &str, name: &str) -> Vec<u8> {
+    let file = std::fs::File::open(format!("{dir}/{name}.gz")).unwrap();
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn mnist() -> LabData {
+    epsweep::lab::use_one_thread();
+    let dir = std::env::var("EPSWEEP_MNIST").expect("EPSWEEP_MNIST names the folder of the IDX files");
+    let split = |prefix: &str| {
+        let (images, labels) =
+            (idx(&dir, &format!("{prefix}-images-idx3-ubyte")), idx(&dir, &format!("{prefix}-labels-idx1-ubyte")));
+        let (pixels, labels) = (&images[16..], &labels[8..]);
+        let raw = RawImages { pixels, full: 255.0, labels, count: labels.len(), channels: 1, height: 28, width: 28 };
+        Images::from_raw(raw).unwrap()
+    };
+    LabData { train: split("train"), test: split("t10k"), classes: 10 }
+}
+
+fn smallcnn28() -> Model {
+    Model::Smallcnn { channels: [16, 32], hidden: 100 }
+}
+
+#[test]
+#[ignore = "needs MNIST, takes minutes"]
+fn mnist_frontier_of_two_methods() {
+    let data = mnist();
+    let methods = [
+        (Method::Natural {}, 4),
+        (Method::Pgd { epsilon: 0.2, steps: 7, step: None, norm: Norm::Linf }, 8),
+        (Method::Trades { epsilon: 0.2, beta: 6.0, steps: 5, step: None, norm: Norm::Linf }, 4),
+    ];
+    for (method, epochs) in methods {
+        let question = TrainQuestion {
+            model: smallcnn28(),
+            batch_size: 64,
+            optimizer: Optimizer::Adamw { lr: 2e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01 },
+            ..training(method.clone(), epochs, 1)
+        };
+        let mut watch = Patience::default();
+        let started = Instant::now();
+        let answer = run_training(&question, &data, &[epochs], None, &mut watch).unwrap();
+        let seconds = started.elapsed().as_secs_f64();
+        let losses: Vec<f64> = watch.reports.iter().map(|report| report.train_loss).collect();
+        println!(
+            "{method:?}: {seconds:.1} s, {:.0} us per backward pass",
+            1e6 * seconds / answer.passes.backwards as f64
+        );
+        println!("  losses {losses:.3?}");
+        let weights = &answer.checkpoints[0].weights;
+        let grid: Vec<f64> = (1..=10).map(|k| 0.03 * f64::from(k)).collect();
+        for attack in [Attack::Fgsm {}, pgd(40, 1)] {
+            let question = EvaluateQuestion {
+                batch_size: 128,
+                ..evaluation(smallcnn28(), Norm::Linf, attack.clone(), &grid, [0, 500])
+            };
+            let started = Instant::now();
+            let answer = run_evaluation(&question, &data, weights, &[]);
+            let seconds = started.elapsed().as_secs_f64();
+            let curve: Vec<String> = (0..=grid.len())
+                .map(|p| format!("{:.1}", answer.levels.iter().filter(|l| l.survives(p)).count() as f64 / 5.0))
+                .collect();
+            println!("  {attack:?}: {}", curve.join(" "));
+            println!(
+                "    {seconds:.2} s; per example {:.1} forwards {:.1} backwards; {:.0} us per backward; refuted {}",
+                answer.passes.forwards as f64 / 500.0,
+                answer.passes.backwards as f64 / 500.0,
+                1e6 * seconds / answer.passes.backwards as f64,
+                answer.refuted
+            );
+        }
+    }
+}

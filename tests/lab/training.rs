@@ -1,0 +1,134 @@
+//! Training: it learns, it is a function of its question, and a kill costs nothing but time.
+
+use crate::setting::*;
+use epsweep::lab::LabError;
+use epsweep::spec::{Method, Model, Norm, Optimizer, Schedule};
+
+fn methods() -> Vec<Method> {
+    let (epsilon, steps, step) = (0.05, 3, None);
+    vec![
+        Method::Natural {},
+        Method::Pgd { epsilon, steps, step, norm: Norm::Linf },
+        Method::Pgd { epsilon: 0.3, steps, step, norm: Norm::L2 },
+        Method::Trades { epsilon, beta: 6.0, steps, step, norm: Norm::Linf },
+        Method::Trades { epsilon: 0.3, beta: 1.0, steps, step, norm: Norm::L2 },
+    ]
+}
+
+#[test]
+fn every_method_lowers_its_loss_and_counts_its_passes() {
+    let data = blocks(120, 1);
+    for method in methods() {
+        let question = training(method.clone(), 6, 1);
+        let mut watch = Patience::default();
+        let answer = run_training(&question, &data, &[2, 6], None, &mut watch).unwrap();
+        let losses: Vec<f64> = watch.reports.iter().map(|report| report.train_loss).collect();
+        assert!(losses[5] < 0.7 * losses[0], "{method:?}: {losses:?}");
+        assert_eq!(answer.checkpoints.iter().map(|c| c.epoch).collect::<Vec<_>>(), [2, 6]);
+        assert_eq!(answer.checkpoints[1].train_loss, losses[5]);
+        assert!(answer.checkpoints[0].train_seconds < answer.checkpoints[1].train_seconds);
+        let (forwards, backwards) = match method {
+            Method::Natural {} => (1, 1),
+            Method::Pgd { steps, .. } => (steps + 1, steps + 1),
+            Method::Trades { steps, .. } => (steps + 2, steps + 2),
+        };
+        let per_pass = 6 * 120;
+        assert_eq!(answer.passes.forwards, u64::from(forwards) * per_pass, "{method:?}");
+        assert_eq!(answer.passes.backwards, u64::from(backwards) * per_pass, "{method:?}");
+        assert_eq!(answer.passes.examples, per_pass);
+    }
+}
+
+#[test]
+fn weights_are_a_function_of_the_question() {
+    let data = blocks(100, 1);
+    for model in [Model::Linear {}, Model::Mlp { hidden: vec![12, 8] }, smallcnn()] {
+        let question = |seed| epsweep::plan::question::TrainQuestion {
+            model: model.clone(),
+            ..training(Method::Natural {}, 2, seed)
+        };
+        let first = trained(&question(1), &data);
+        assert_eq!(first.weights, trained(&question(1), &data).weights);
+        assert_ne!(first.weights, trained(&question(2), &data).weights);
+    }
+}
+
+#[test]
+fn a_stopped_run_continues_to_the_same_bytes() {
+    let data = blocks(100, 1);
+    let adamw = Optimizer::Adamw { lr: 0.01, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01 };
+    for (method, optimizer) in methods().into_iter().zip([sgd(0.1), adamw.clone(), sgd(0.1), sgd(0.05), adamw]) {
+        let mut question = training(method, 3, 5);
+        (question.optimizer, question.schedule) = (optimizer, Schedule::OneCycle { warmup: 0.3 });
+        let whole = run_training(&question, &data, &[1, 3], None, &mut Patience::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // Five batches per epoch: stopped within the first, at the start of the second, within the third.
+        for stop_at in [3, 4, 7] {
+            let stopped = run_training(&question, &data, &[1, 3], Some(folder.path()), &mut Patience::until(stop_at));
+            assert!(matches!(stopped, Err(LabError::Stopped)));
+        }
+        let resumed = run_training(&question, &data, &[1, 3], Some(folder.path()), &mut Patience::default()).unwrap();
+        for (resumed, whole) in resumed.checkpoints.iter().zip(&whole.checkpoints) {
+            assert_eq!((resumed.epoch, resumed.train_loss), (whole.epoch, whole.train_loss), "{question:?}");
+            assert_eq!(resumed.weights, whole.weights, "{question:?}");
+        }
+        assert!(resumed.passes.examples < whole.passes.examples, "the resumed run did only the rest");
+    }
+}
+
+#[test]
+fn a_damaged_or_foreign_state_means_starting_over() {
+    let data = blocks(60, 1);
+    let question = training(Method::Natural {}, 2, 1);
+    let whole = trained(&question, &data).weights;
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let stop = |question, keep: &[u32]| {
+        let _ = run_training(question, &data, keep, Some(folder.path()), &mut Patience::until(5));
+        std::fs::read(&state).unwrap()
+    };
+    let finish = |keep: &[u32]| {
+        let answer = run_training(&question, &data, keep, Some(folder.path()), &mut Patience::default()).unwrap();
+        (answer.checkpoints.last().unwrap().weights == whole, answer.passes.examples)
+    };
+    let good = stop(&question, &[2]);
+    assert_eq!(finish(&[2]), (true, 120 - 4 * 60 / 3), "an intact state is continued");
+    for cut in [0, 10, good.len() / 2, good.len() - 1] {
+        std::fs::write(&state, &good[..cut]).unwrap();
+        assert_eq!(finish(&[2]), (true, 120), "cut to {cut} bytes");
+    }
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(&state, flipped).unwrap();
+    assert_eq!(finish(&[2]), (true, 120), "one bit flipped");
+    std::fs::write(&state, &good).unwrap();
+    assert_eq!(finish(&[1, 2]), (true, 120), "it has passed an epoch that is wanted now");
+    stop(&training(Method::Natural {}, 2, 9), &[2]);
+    assert_eq!(finish(&[2]), (true, 120), "another seed's state");
+}
+
+#[test]
+fn divergence_is_told_from_success() {
+    let data = blocks(60, 1);
+    let mut question = training(Method::Natural {}, 50, 1);
+    question.optimizer = sgd(1e6);
+    let result = run_training(&question, &data, &[50], None, &mut Patience::default());
+    assert!(matches!(result, Err(LabError::Diverged { .. })), "{result:?}");
+}
+
+#[test]
+fn requests_that_make_no_sense_are_refused() {
+    let data = blocks(10, 1);
+    let question = training(Method::Natural {}, 2, 1);
+    let refused = |keep: &[u32], question| {
+        let result = run_training(question, &data, keep, None, &mut Patience::default());
+        assert!(matches!(result, Err(LabError::BadInput(_))), "{result:?}");
+    };
+    refused(&[3], &question);
+    refused(&[0], &question);
+    refused(&[], &epsweep::plan::question::TrainQuestion { batch_size: 0, ..question.clone() });
+    let mut wrong = blocks(10, 1);
+    wrong.classes = 2;
+    let result = run_training(&question, &wrong, &[], None, &mut Patience::default());
+    assert!(matches!(result, Err(LabError::BadInput(text)) if text.contains("labels")));
+}
