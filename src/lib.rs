@@ -13,7 +13,8 @@
 //!
 //! Three rules keep the rooms apart, and tests/house holds them:
 //! `spec`, `plan`, `engine`, `frontier` and `outcome` are pure (no clock, file, socket or tensor);
-//! `lab` is the only room that imports `tch`, and only `worker` calls it;
+//! `lab` is the only room that imports `tch`, and only `worker` calls it (both are compiled into the
+//! program epsweep-worker alone, so that `epsweep` never loads libtorch);
 //! nothing imports `cli`.
 
 pub mod artifacts;
@@ -22,15 +23,12 @@ pub mod coordinator;
 pub mod data;
 pub mod engine;
 pub mod frontier;
-#[cfg(feature = "torch")]
-pub mod lab;
 pub mod launch;
 pub mod ledger;
 pub mod outcome;
 pub mod plan;
+pub mod program;
 pub mod proto;
 pub mod report;
 pub mod spec;
 pub mod telemetry;
-#[cfg(feature = "torch")]
-pub mod worker;

@@ -1,6 +1,6 @@
 //! The connection of the steering verbs.
 
-use super::Failure;
+use crate::program::Failure;
 use crate::coordinator::Bearer;
 use crate::proto::client_service_client::ClientServiceClient;
 use std::path::PathBuf;

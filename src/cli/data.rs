@@ -1,6 +1,7 @@
 //! `epsweep data`: the data sets this version reads.
 
-use super::{Exit, Failure, printer};
+use super::printer;
+use crate::program::{Exit, Failure};
 use crate::data;
 use crate::spec::Dataset;
 use std::path::PathBuf;

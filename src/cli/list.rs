@@ -1,7 +1,8 @@
 //! `epsweep list`.
 
 use super::connect::Target;
-use super::{Exit, Failure, printer};
+use super::printer;
+use crate::program::{Exit, Failure};
 use crate::proto::ListRequest;
 
 #[derive(Debug, clap::Args)]

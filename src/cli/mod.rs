@@ -1,4 +1,4 @@
-//! The command line: one file per verb, one printer, documented exit codes.
+//! The command line of `epsweep`: one file per verb, one printer. Nothing imports this room.
 
 mod cancel;
 mod connect;
@@ -14,53 +14,10 @@ mod serve;
 mod status;
 mod submit;
 mod watch;
-#[cfg(feature = "torch")]
-pub mod worker;
 
-use crate::telemetry::LogFormat;
+use crate::program::{Output, block_on, finish, style_errors};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-
-/// What a process says when it ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    Done = 0,
-    Internal = 1,
-    /// The command line or the file is wrong.
-    Usage = 2,
-    /// Finished, with failed trials.
-    FailedTrials = 3,
-    Unreachable = 4,
-    Interrupted = 130,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(exit as u8)
-    }
-}
-
-/// An error with the exit code it leads to.
-#[derive(Debug)]
-pub struct Failure {
-    pub exit: Exit,
-    pub report: miette::Report,
-}
-
-impl Failure {
-    pub fn usage(error: impl Into<miette::Report>) -> Failure {
-        Failure { exit: Exit::Usage, report: error.into() }
-    }
-
-    pub fn internal(error: impl Into<miette::Report>) -> Failure {
-        Failure { exit: Exit::Internal, report: error.into() }
-    }
-
-    pub fn unreachable(error: impl Into<miette::Report>) -> Failure {
-        Failure { exit: Exit::Unreachable, report: error.into() }
-    }
-}
 
 /// Traces the accuracy-robustness trade-off of neural networks.
 #[derive(Debug, Parser)]
@@ -75,32 +32,6 @@ struct Cli {
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 internal error; 2 the command line or the file is wrong; \
 3 finished, with failed trials; 4 coordinator unreachable; 130 interrupted.\n\
 RUST_LOG filters the log; NO_COLOR is respected.";
-
-/// How a program speaks: the same for every verb.
-#[derive(Debug, Clone, clap::Args)]
-struct Output {
-    /// How log lines look on stderr.
-    #[arg(long, global = true, value_enum, default_value_t)]
-    log_format: LogFormat,
-    /// Say only what went wrong.
-    #[arg(long, short, global = true)]
-    quiet: bool,
-    /// Say more; twice for everything.
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
-}
-
-impl Output {
-    /// The log level of stderr for a program that shows its progress otherwise (`calm`), or not.
-    fn level(&self, calm: bool) -> &'static str {
-        match (self.quiet, self.verbose, calm) {
-            (true, ..) => "error",
-            (_, 0, true) => "warn",
-            (_, 0, false) | (_, 1, true) => "info",
-            _ => "debug",
-        }
-    }
-}
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -130,7 +61,7 @@ enum Verb {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    install_panic_and_error_style();
+    style_errors();
     let Cli { output, verb } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => error.exit(), // clap's own codes: 0 for --help, 2 for mistakes
@@ -149,30 +80,4 @@ pub fn main() -> ExitCode {
         Verb::Schema(args) => schema::schema(&args),
     };
     finish(result)
-}
-
-fn finish(result: Result<Exit, Failure>) -> ExitCode {
-    match result {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            eprintln!("{:?}", failure.report);
-            failure.exit.into()
-        }
-    }
-}
-
-/// Errors as snippets where there is a terminal, plain without colours where NO_COLOR says so.
-fn install_panic_and_error_style() {
-    let _ = miette::set_hook(Box::new(|_| {
-        Box::new(miette::MietteHandlerOpts::new().context_lines(1).width(100).build())
-    }));
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("the runtime starts")
-        .block_on(future)
 }

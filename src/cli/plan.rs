@@ -1,6 +1,7 @@
 //! `epsweep plan FILE`: what a sweep would compute.
 
-use super::{Exit, Failure, printer};
+use super::printer;
+use crate::program::{Exit, Failure};
 use crate::coordinator::Prepared;
 use crate::engine::{Admission, Engine, Event, NewTask, NewWork, Settings, Status};
 use crate::ledger::{self, Ledger};

@@ -1,6 +1,7 @@
 //! `epsweep report DIR`.
 
-use super::{Exit, Failure, printer};
+use super::printer;
+use crate::program::{Exit, Failure};
 use crate::coordinator::{PublishError, publish};
 use std::path::PathBuf;
 

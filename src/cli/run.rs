@@ -1,7 +1,8 @@
 //! `epsweep run FILE`: a coordinator on loopback and worker processes, from the file to the report.
 
 use super::progress::Progress;
-use super::{Exit, Failure, Output, plan, printer};
+use super::{plan, printer};
+use crate::program::{Exit, Failure, Output};
 use crate::coordinator::{Access, Core, Handle, Notice, OpenError, Recovery, Server, ServerOptions, publish};
 use crate::engine::Settings;
 use crate::launch::local::{Fleet, LocalWorker, find_worker};
@@ -109,7 +110,7 @@ async fn work(
     let fleet = Fleet::start(&template, args.workers.unwrap_or_else(plan::cores), &deaths).map_err(Failure::internal)?;
     let mut progress = Progress::new(output.quiet);
     let mut refresh = tokio::time::interval(Duration::from_millis(250));
-    let mut terminate = terminate_signal()?;
+    let mut terminate = crate::program::terminate_signal()?;
     let ending = loop {
         tokio::select! {
             notice = notices.recv() => match notice {
@@ -147,12 +148,6 @@ async fn work(
     fleet.stop().await;
     server.stop().await;
     Ok(ending)
-}
-
-/// SIGTERM, which batch systems send, ends a run like Ctrl-C.
-pub fn terminate_signal() -> Result<tokio::signal::unix::Signal, Failure> {
-    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|error| Failure::internal(miette::miette!("cannot listen for SIGTERM: {error}")))
 }
 
 /// Writes the report of whatever there is, and says how the run ended.

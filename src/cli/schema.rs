@@ -1,6 +1,7 @@
 //! `epsweep schema`: for editors that complete and check YAML.
 
-use super::{Exit, Failure, printer};
+use super::printer;
+use crate::program::{Exit, Failure};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {}

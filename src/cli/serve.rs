@@ -1,7 +1,8 @@
 //! `epsweep serve`: a coordinator that takes sweeps over gRPC, and writes each one's report.
 
-use super::run::{open, terminate_signal};
-use super::{Exit, Failure, Output, printer};
+use super::printer;
+use super::run::open;
+use crate::program::{Exit, Failure, Output, terminate_signal};
 use crate::coordinator::{Access, Handle, Notice, Recovery, Server, ServerOptions, publish, read_token};
 use crate::engine::Settings;
 use crate::telemetry;

@@ -1,7 +1,8 @@
 //! `epsweep status [SWEEP]`.
 
 use super::connect::Target;
-use super::{Exit, Failure, printer};
+use super::printer;
+use crate::program::{Exit, Failure};
 use crate::proto::{StatusRequest, SweepStatus};
 
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,8 @@
 //! `epsweep submit FILE --to ADDR`.
 
 use super::connect::Target;
-use super::{Exit, Failure, plan, printer};
+use super::{plan, printer};
+use crate::program::{Exit, Failure};
 use crate::proto::SubmitRequest;
 use std::path::PathBuf;
 

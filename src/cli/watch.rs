@@ -2,7 +2,8 @@
 
 use super::connect::Target;
 use super::progress::Progress;
-use super::{Exit, Failure, printer, status};
+use super::{printer, status};
+use crate::program::{Exit, Failure};
 use crate::proto::{SweepStatus, WatchRequest};
 
 #[derive(Debug, clap::Args)]

@@ -1,11 +1,11 @@
 //! What a task needs before it can start: its checkpoint, its data.
 
 use super::link::{Link, LinkError, bounded};
-use crate::artifacts::{ArtifactId, Store};
-use crate::data::{self, DataSet};
+use epsweep::artifacts::{ArtifactId, Store};
+use epsweep::data::{self, DataSet};
 use crate::lab::{Images, LabData, RawImages};
-use crate::proto::{GetArtifactRequest, PutArtifactRequest};
-use crate::spec::Dataset;
+use epsweep::proto::{GetArtifactRequest, PutArtifactRequest};
+use epsweep::spec::Dataset;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;

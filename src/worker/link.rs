@@ -1,9 +1,9 @@
 //! The connection to the coordinator: every call repeated until it is answered.
 
-use crate::coordinator::{Bearer, PROTOCOL};
-use crate::engine::Lease;
-use crate::proto::worker_service_client::WorkerServiceClient;
-use crate::proto::{self, RegisterRequest, RegisterResponse};
+use epsweep::coordinator::{Bearer, PROTOCOL};
+use epsweep::engine::Lease;
+use epsweep::proto::worker_service_client::WorkerServiceClient;
+use epsweep::proto::{self, RegisterRequest, RegisterResponse};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,8 +26,6 @@ pub enum LinkError {
     Unreachable { address: String, seconds: u64, reason: String },
     #[error("the coordinator at {address} refused: {reason}")]
     Refused { address: String, reason: String },
-    #[error("stopped")]
-    Stopped,
 }
 
 type Client = WorkerServiceClient<InterceptedService<Channel, Bearer>>;

@@ -9,10 +9,11 @@
 //! libtorch thread. A coordinator that cannot be reached is waited for, with backoff, while the
 //! slots go on.
 
+pub mod cli;
 mod fetch;
 mod link;
 mod run;
 mod slots;
 
-pub use link::{Link, LinkError};
+pub use link::LinkError;
 pub use run::{Options, WorkerError, run};

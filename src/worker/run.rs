@@ -3,12 +3,12 @@
 use super::fetch::{self, DataCache};
 use super::link::{Identity, Link, LinkError, bounded, parse_leases};
 use super::slots::{self, Answer, Done, Job, Shared};
-use crate::artifacts::{ArtifactError, ArtifactId, Store};
-use crate::coordinator::Bearer;
-use crate::engine::{Failure, Lease};
+use epsweep::artifacts::{ArtifactError, ArtifactId, Store};
+use epsweep::coordinator::Bearer;
+use epsweep::engine::{Failure, Lease};
 use crate::lab::{Checkpoint, Device, Passes};
-use crate::plan::TaskKey;
-use crate::proto::{
+use epsweep::plan::TaskKey;
+use epsweep::proto::{
     self, AcquireRequest, AcquireResponse, CommitRequest, EvaluateAnswer, FailRequest, FailureKind, HeartbeatRequest,
     LeaveRequest, TrainAnswer, commit_request,
 };

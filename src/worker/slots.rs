@@ -1,12 +1,12 @@
 //! Slots: threads that compute, one task at a time each, with one libtorch thread.
 
 use super::fetch::DataCache;
-use crate::artifacts::{ArtifactId, Store};
-use crate::engine::{Failure, Lease};
+use epsweep::artifacts::{ArtifactId, Store};
+use epsweep::engine::{Failure, Lease};
 use crate::lab::{self, Device, EpochReport, EvaluateRequest, LabError, Passes, TrainRequest, Watch};
-use crate::outcome::{Known, Level};
-use crate::plan::{EvaluateQuestion, Question, TaskKey, TrainQuestion};
-use crate::proto;
+use epsweep::outcome::{Known, Level};
+use epsweep::plan::{EvaluateQuestion, Question, TaskKey, TrainQuestion};
+use epsweep::proto;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

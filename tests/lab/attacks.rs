@@ -1,8 +1,8 @@
 //! Attacks: known answers, the lattice of levels, and reuse of earlier answers.
 
 use crate::setting::*;
-use epsweep::lab::models::{Network, architecture};
-use epsweep::lab::{Device, EvaluateRequest, Images, LabData, LabError, evaluate, weights};
+use crate::lab::models::{Network, architecture};
+use crate::lab::{Device, EvaluateRequest, Images, LabData, LabError, evaluate, weights};
 use epsweep::outcome::{Known, Level};
 use epsweep::plan::question::EvaluateQuestion;
 use epsweep::spec::{Attack, Method, Model, Norm};
@@ -25,7 +25,7 @@ fn a_linear_networks_breaking_point_is_found_exactly() {
     // Two classes: the logit gap is w.x + b, and the smallest step that closes it is the gap over
     // the dual norm of w, as long as the box does not interfere.
     let count = 60usize;
-    let mut stream = epsweep::lab::streams::Key::new("linear", 1).stream();
+    let mut stream = crate::lab::streams::Key::new("linear", 1).stream();
     let w = stream.symmetric(64);
     let pixels: Vec<f32> = stream.units(64 * count).iter().map(|u| 0.4 + 0.2 * u).collect();
     let gaps: Vec<f64> = pixels

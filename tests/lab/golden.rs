@@ -2,13 +2,13 @@
 //!
 //! Tolerance is 1e-5 absolute unless a test says otherwise: 32-bit rounding, summed in another order.
 
-use epsweep::lab::attacks::ball::Ball;
-use epsweep::lab::attacks::gradient::slope;
-use epsweep::lab::models::{Network, architecture};
-use epsweep::lab::training::methods::{InnerAttack, divergence, trades_loss};
-use epsweep::lab::training::optim::Updater;
-use epsweep::lab::training::schedule::factor;
-use epsweep::lab::{Device, Passes, weights};
+use crate::lab::attacks::ball::Ball;
+use crate::lab::attacks::gradient::slope;
+use crate::lab::models::{Network, architecture};
+use crate::lab::training::methods::{InnerAttack, divergence, trades_loss};
+use crate::lab::training::optim::Updater;
+use crate::lab::training::schedule::factor;
+use crate::lab::{Device, Passes, weights};
 use epsweep::spec::{Model, Norm, Optimizer, Schedule};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
@@ -19,7 +19,7 @@ struct Golden(HashMap<String, Tensor>);
 
 impl Golden {
     fn read(name: &str) -> Golden {
-        epsweep::lab::use_one_thread();
+        crate::lab::use_one_thread();
         let path = format!("{}/tests/golden/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
         Golden(weights::decode(&std::fs::read(path).unwrap()).unwrap().0)
     }

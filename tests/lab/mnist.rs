@@ -2,7 +2,7 @@
 //! with MNIST's four IDX files, gzipped, in DIR.
 
 use crate::setting::*;
-use epsweep::lab::{Images, LabData, RawImages};
+use crate::lab::{Images, LabData, RawImages};
 use epsweep::plan::question::{EvaluateQuestion, TrainQuestion};
 use epsweep::spec::{Attack, Method, Model, Norm, Optimizer};
 use std::io::Read;
@@ -16,7 +16,7 @@ fn idx(dir: &str, name: &str) -> Vec<u8> {
 }
 
 fn mnist() -> LabData {
-    epsweep::lab::use_one_thread();
+    crate::lab::use_one_thread();
     let dir = std::env::var("EPSWEEP_MNIST").expect("EPSWEEP_MNIST names the folder of the IDX files");
     let split = |prefix: &str| {
         let (images, labels) =

@@ -1,6 +1,6 @@
 //! What the tests share: synthetic data, short questions, and watches.
 
-use epsweep::lab::{
+use crate::lab::{
     Checkpoint, Device, EpochReport, EvaluateAnswer, EvaluateRequest, Images, LabData, LabError, TrainAnswer,
     TrainRequest, Watch, evaluate, streams::Key, train, use_one_thread,
 };

@@ -4,7 +4,7 @@
 //! different epsilons share a batch.
 
 use crate::lab::streams::Stream;
-use crate::spec::Norm;
+use epsweep::spec::Norm;
 use tch::{Kind, Tensor};
 
 /// Keeps divisions by a length defined; far below any gradient that still means something.

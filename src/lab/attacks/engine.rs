@@ -23,8 +23,8 @@ use super::gradient::{predictions, slope};
 use super::{EvaluateAnswer, Passes, Watch};
 use crate::lab::models::Network;
 use crate::lab::{Images, LabError};
-use crate::outcome::{Known, Level, Verdict};
-use crate::spec::Norm;
+use epsweep::outcome::{Known, Level, Verdict};
+use epsweep::spec::Norm;
 use std::collections::VecDeque;
 use tch::{Kind, Tensor};
 

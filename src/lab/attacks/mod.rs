@@ -14,9 +14,9 @@ use super::error::guarded;
 use super::models::{Network, architecture};
 use super::streams::Key;
 use super::{LabData, LabError, Passes, Watch};
-use crate::outcome::{Known, Level};
-use crate::plan::question::EvaluateQuestion;
-use crate::spec::Attack;
+use epsweep::outcome::{Known, Level};
+use epsweep::plan::question::EvaluateQuestion;
+use epsweep::spec::Attack;
 use engine::{Engine, Ladder};
 use tch::Device;
 

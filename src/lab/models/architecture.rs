@@ -1,7 +1,7 @@
 //! From a model's description to its layers and parameters.
 
 use crate::lab::LabError;
-use crate::spec::Model;
+use epsweep::spec::Model;
 use tch::Tensor;
 
 /// A network without weights.

@@ -6,7 +6,7 @@ pub use architecture::{Architecture, Layer, ParameterSpec};
 
 use super::{LabError, weights};
 use crate::lab::streams::Key;
-use crate::spec::Model;
+use epsweep::spec::Model;
 use tch::{Device, Kind, Tensor};
 
 /// A network with weights: NCHW images in [0,1] to logits.

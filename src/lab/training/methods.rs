@@ -6,7 +6,7 @@ use crate::lab::attacks::gradient;
 use crate::lab::attacks::pgd::step_sizes;
 use crate::lab::models::Network;
 use crate::lab::streams::{Key, Stream};
-use crate::spec::{Method, Norm};
+use epsweep::spec::{Method, Norm};
 use tch::{Kind, Reduction, Tensor};
 
 /// Standard deviation of the noise that TRADES starts its inner attack from.

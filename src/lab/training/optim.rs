@@ -3,7 +3,7 @@
 //! libtorch's C++ optimisers keep their state where `tch` cannot reach it, so they cannot resume.
 
 use crate::lab::LabError;
-use crate::spec::Optimizer;
+use epsweep::spec::Optimizer;
 use std::collections::HashMap;
 use tch::Tensor;
 

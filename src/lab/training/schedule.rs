@@ -1,6 +1,6 @@
 //! The learning rate over a run, as a factor on the optimizer's `lr`.
 
-use crate::spec::Schedule;
+use epsweep::spec::Schedule;
 use std::f64::consts::PI;
 
 /// OneCycleLR's defaults: the first factor is 1/25, the last one ten thousand times smaller.

@@ -1,10 +1,9 @@
 //! `epsweep-worker`: its options, its signals, its exit codes.
 
-use super::run::terminate_signal;
-use super::{Exit, Failure, Output, block_on, finish, install_panic_and_error_style};
-use crate::coordinator::Bearer;
+use epsweep::program::{Exit, Failure, Output, block_on, finish, style_errors, terminate_signal};
+use epsweep::coordinator::Bearer;
 use crate::lab::{self, Device};
-use crate::telemetry;
+use epsweep::telemetry;
 use crate::worker::{LinkError, Options, WorkerError};
 use clap::Parser;
 use std::path::PathBuf;
@@ -52,7 +51,7 @@ struct Cli {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    install_panic_and_error_style();
+    style_errors();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => error.exit(),
