@@ -65,8 +65,8 @@ pub struct TrainAnswer {
     pub passes: Passes,
 }
 
-/// Trains one model. On one kind of CPU with one thread ([`super::use_one_thread`]) the weights are
-/// a function of the question alone, bit for bit, however often the run was stopped and resumed.
+/// Trains one model. On one kind of CPU the weights are a function of the question alone, bit for
+/// bit, however often the run was stopped and resumed.
 ///
 /// # Errors
 /// Every [`LabError`]; before [`LabError::Stopped`] the state has been saved.

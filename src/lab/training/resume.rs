@@ -6,7 +6,8 @@
 //! (cut short, another question, another version) counts as absent: the run then starts over.
 
 use super::Checkpoint;
-use crate::lab::{LabError, weights};
+use crate::lab::LabError;
+use crate::lab::weights::{self, Stored};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs;
@@ -107,7 +108,7 @@ impl Folder {
         if blake3::hash(body).as_bytes() != digest {
             return Err("its checksum does not match".to_string());
         }
-        let (tensors, mut metadata) = weights::decode(body).map_err(|error| error.to_string())?;
+        let Stored { tensors, mut metadata } = weights::decode(body).map_err(|error| error.to_string())?;
         let json = metadata.remove(METADATA).ok_or("no progress entry")?;
         let progress: Progress = serde_json::from_str(&json).map_err(|error| error.to_string())?;
         if progress.version != VERSION || progress.question != self.question {
