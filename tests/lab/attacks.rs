@@ -213,6 +213,7 @@ fn stopping_and_nonsense_are_errors() {
     refused(&EvaluateQuestion { examples: [5, 5], ..question.clone() }, &weights, &[]);
     refused(&EvaluateQuestion { epsilons: vec![0.2, 0.1], ..question.clone() }, &weights, &[]);
     refused(&question, &weights, &[Known { epsilons: GRID.to_vec(), levels: vec![Level(1); 3] }]);
+    refused(&question, &weights, &[Known { epsilons: GRID.to_vec(), levels: vec![Level(8); 20] }]);
     let without = EvaluateQuestion { epsilons: Vec::new(), ..question };
     let clean = ask(&without, &weights, &[], &mut Patience::default()).unwrap();
     assert!(clean.levels.iter().all(|level| level.0 <= 1), "without epsilons only the clean check is left");

@@ -107,6 +107,15 @@ fn a_damaged_or_foreign_state_means_starting_over() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_used_does_not_stop_the_run() {
+    let data = blocks(30, 1);
+    let question = training(Method::Natural {}, 1, 1);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let result = run_training(&question, &data, &[1], Some(&file.path().join("inside")), &mut Patience::default());
+    assert_eq!(result.unwrap().checkpoints[0].weights, trained(&question, &data).weights);
+}
+
+#[test]
 fn divergence_is_told_from_success() {
     let data = blocks(60, 1);
     let mut question = training(Method::Natural {}, 50, 1);

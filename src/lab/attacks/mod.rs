@@ -106,6 +106,13 @@ fn check(question: &EvaluateQuestion, data: &LabData, known: &[Known]) -> Result
         return Err(LabError::bad_input("PGD needs at least one step and one restart"));
     }
     let count = (to - from) as usize;
+    let possible = |answer: &Known| {
+        let unbroken = Level::unbroken(answer.epsilons.len());
+        answer.levels.iter().all(|level| *level <= unbroken || !level.is_known())
+    };
+    if !known.iter().all(possible) {
+        return Err(LabError::bad_input("an earlier answer has levels beyond its grid"));
+    }
     if known.iter().any(|answer| answer.levels.len() != count) {
         return Err(LabError::bad_input(format!("an earlier answer does not speak of these {count} examples")));
     }

@@ -120,11 +120,16 @@ impl<'a> Run<'a> {
         };
         if let Some(path) = resume_dir {
             let key = Question::Train(question.clone()).key().to_string();
-            let (folder, saved) = Folder::open(path, &key, keep, run.steps_per_epoch())?;
-            run.folder = Some(folder);
-            if let Some(saved) = saved {
-                run.restore(saved)?;
+            let (folder, saved) = Folder::open(path, &key, keep, run.steps_per_epoch());
+            if let Some(saved) = saved
+                && let Err(error) = run.restore(saved)
+            {
+                // Only another build's state can come this far; some of it may be in the run already.
+                tracing::warn!(%error, "partial training state does not fit, starting over");
+                folder.forget();
+                return Run::new(request);
             }
+            run.folder = Some(folder);
         }
         Ok(run)
     }
