@@ -56,11 +56,12 @@ fn first_line(text: &str) -> String {
     text.replace("\\n", "\n").lines().next().unwrap_or_default().to_string()
 }
 
-/// Runs `task` without a graph and turns the panics that `tch` raises into errors.
+/// Runs `task` without a graph and on one thread, and turns the panics that `tch` raises into errors.
 ///
 /// The guard also restores the thread's gradient mode when a panic passes through
 /// [`tch::with_grad`], which does not restore it itself.
 pub(super) fn guarded<T>(task: impl FnOnce() -> Result<T, LabError>) -> Result<T, LabError> {
+    super::use_one_thread();
     let _restores = tch::no_grad_guard();
     // A task owns all it changes and drops it on the way out, so nothing half-changed survives.
     catch_unwind(AssertUnwindSafe(task)).unwrap_or_else(|payload| Err(LabError::from_text(message(payload))))

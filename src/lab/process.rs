@@ -5,7 +5,8 @@ use std::sync::Once;
 /// Makes the calling thread compute on one core, and libtorch start no threads of its own.
 ///
 /// A worker runs one task per core; two OpenMP teams on the same cores spin against each other and
-/// are tens of times slower. Call it first thing on every thread that computes.
+/// are tens of times slower. [`super::train`] and [`super::evaluate`] do this themselves; the first
+/// call should come before anything else touches libtorch.
 pub fn use_one_thread() {
     static PROCESS: Once = Once::new();
     PROCESS.call_once(|| {

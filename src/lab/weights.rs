@@ -21,11 +21,17 @@ pub fn encode(tensors: &[(String, Tensor)], metadata: Option<HashMap<String, Str
     serialize(views, metadata).expect("names and shapes of tensors make a valid header")
 }
 
+/// A safetensors file, read.
+pub struct Stored {
+    pub tensors: HashMap<String, Tensor>,
+    pub metadata: HashMap<String, String>,
+}
+
 /// Reads 32-bit float tensors and the metadata, by name.
 ///
 /// # Errors
 /// [`LabError::BadInput`] when the bytes are no safetensors file or hold another type.
-pub fn decode(bytes: &[u8]) -> Result<(HashMap<String, Tensor>, HashMap<String, String>), LabError> {
+pub fn decode(bytes: &[u8]) -> Result<Stored, LabError> {
     let invalid = |error: safetensors::SafeTensorError| LabError::bad_input(format!("not a safetensors file: {error}"));
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(invalid)?;
     let file = SafeTensors::deserialize(bytes).map_err(invalid)?;
@@ -37,7 +43,7 @@ pub fn decode(bytes: &[u8]) -> Result<(HashMap<String, Tensor>, HashMap<String, 
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
         tensors.insert(name.to_string(), Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?);
     }
-    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+    Ok(Stored { tensors, metadata: header.metadata().clone().unwrap_or_default() })
 }
 
 /// The values in row-major order, little-endian.

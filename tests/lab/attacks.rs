@@ -50,7 +50,8 @@ fn a_linear_networks_breaking_point_is_found_exactly() {
         // Up to 0.4 no pixel meets the box under Linf, nor does any step under L2 here.
         let grid: Vec<f64> = (1..=40).map(|k| largest * 1.02 * f64::from(k) / 40.0).collect();
         assert!(norm == Norm::L2 || *grid.last().unwrap() < 0.4);
-        for attack in [Attack::Fgsm {}, pgd(10, 1)] {
+        // Steps much longer than the radius: under L2, shorter ones only near the nearest point.
+        for attack in [Attack::Fgsm {}, Attack::Pgd { steps: 5, step: Some(50.0), restarts: 1 }] {
             let question = evaluation(Model::Linear {}, norm, attack.clone(), &grid, [0, count as u32]);
             let answer = run_evaluation(&question, &data, &weights, &[]);
             for (example, level) in answer.levels.iter().enumerate() {
@@ -212,6 +213,7 @@ fn stopping_and_nonsense_are_errors() {
     refused(&EvaluateQuestion { examples: [5, 5], ..question.clone() }, &weights, &[]);
     refused(&EvaluateQuestion { epsilons: vec![0.2, 0.1], ..question.clone() }, &weights, &[]);
     refused(&question, &weights, &[Known { epsilons: GRID.to_vec(), levels: vec![Level(1); 3] }]);
+    refused(&question, &weights, &[Known { epsilons: GRID.to_vec(), levels: vec![Level(8); 20] }]);
     let without = EvaluateQuestion { epsilons: Vec::new(), ..question };
     let clean = ask(&without, &weights, &[], &mut Patience::default()).unwrap();
     assert!(clean.levels.iter().all(|level| level.0 <= 1), "without epsilons only the clean check is left");

@@ -21,7 +21,7 @@ impl Golden {
     fn read(name: &str) -> Golden {
         crate::lab::use_one_thread();
         let path = format!("{}/tests/golden/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
-        Golden(weights::decode(&std::fs::read(path).unwrap()).unwrap().0)
+        Golden(weights::decode(&std::fs::read(path).unwrap()).unwrap().tensors)
     }
 
     fn get(&self, name: &str) -> &Tensor {
@@ -53,9 +53,9 @@ fn assert_close(a: &Tensor, b: &Tensor, what: &str) {
 }
 
 /// PGD multiplies rounding: a gradient next to zero may change its sign, and the paths part there.
-fn assert_nearly_all_close(a: &Tensor, b: &Tensor, what: &str) {
+fn assert_nearly_all_close(a: &Tensor, b: &Tensor, wanted: f64, what: &str) {
     let share = (a - b).abs().lt(TOLERANCE).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
-    assert!(share > 0.995, "{what}: only {share} of the pixels agree with PyTorch");
+    assert!(share > wanted, "{what}: only {share} of the pixels agree with PyTorch");
 }
 
 /// Gradients of the margin and of the cross-entropy differ by a positive factor per example.
@@ -89,7 +89,7 @@ fn pgd_and_fgsm_walk_pytorchs_path() {
         let (points, losses) = (golden.get(&format!("pgd.{name}.points")), golden.get(&format!("pgd.{name}.loss")));
         let mut point = x.copy();
         for iterate in 0..9 {
-            assert_nearly_all_close(&point, &points.get(iterate), &format!("{name} iterate {iterate}"));
+            assert_nearly_all_close(&point, &points.get(iterate), 0.995, &format!("{name} iterate {iterate}"));
             let slope = slope(&network, &point, &y);
             let loss = slope.logits.cross_entropy_loss::<Tensor>(&y, None, tch::Reduction::None, -100, 0.0);
             let difference = largest_difference(&loss, &losses.get(iterate));
@@ -98,7 +98,7 @@ fn pgd_and_fgsm_walk_pytorchs_path() {
         }
         let slope = slope(&network, x, &y);
         let fgsm = ball.ascend(x, x, &slope.gradient, &ball.radius);
-        assert_nearly_all_close(&fgsm, golden.get(&format!("fgsm.{name}")), &format!("FGSM {name}"));
+        assert_nearly_all_close(&fgsm, golden.get(&format!("fgsm.{name}")), 0.995, &format!("FGSM {name}"));
     }
 }
 
@@ -128,7 +128,8 @@ fn trades_is_its_papers_loss_and_inner_attack() {
     let objective = |logits: &Tensor| divergence(logits, &target);
     let found = attack.run(&network.frozen(), x, start, objective, &mut Passes::default());
     let last = golden.get("trades.points").get(4);
-    assert_nearly_all_close(&found, &last, "inner attack");
+    // It starts next to the divergence's minimum, where the gradient is a difference of near equals.
+    assert_nearly_all_close(&found, &last, 0.98, "inner attack");
 
     let trained = network.trainable();
     let loss = trades_loss(&trained.forward(x), &trained.forward(&last), &y, 6.0);

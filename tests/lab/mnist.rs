@@ -82,3 +82,30 @@ fn mnist_frontier_of_two_methods() {
         }
     }
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_passes() {
+    use crate::lab::attacks::gradient::slope;
+    use crate::lab::models::{Network, architecture};
+    use tch::{Kind, Tensor};
+    crate::lab::use_one_thread();
+    let _restores = tch::no_grad_guard();
+    let architecture = architecture(&smallcnn28(), [1, 28, 28], 10).unwrap();
+    let network = Network::initialised(&architecture, 1, tch::Device::Cpu);
+    for rows in [8i64, 16, 32, 64, 128] {
+        let images = Tensor::rand([rows, 1, 28, 28], (Kind::Float, tch::Device::Cpu));
+        let labels = Tensor::zeros([rows], (Kind::Int64, tch::Device::Cpu));
+        let fastest = |pass: &dyn Fn()| {
+            let once = || {
+                let started = Instant::now();
+                (0..512 / rows).for_each(|_| pass());
+                1e6 * started.elapsed().as_secs_f64() / 512.0
+            };
+            (0..8).map(|_| once()).fold(f64::INFINITY, f64::min)
+        };
+        let forward = fastest(&|| drop(network.forward(&images)));
+        let gradient = fastest(&|| drop(slope(&network, &images, &labels)));
+        println!("{rows} rows: forward {forward:.0} us, forward and gradient {gradient:.0} us per image");
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::lab::{
     Checkpoint, Device, EpochReport, EvaluateAnswer, EvaluateRequest, Images, LabData, LabError, TrainAnswer,
-    TrainRequest, Watch, evaluate, streams::Key, train, use_one_thread,
+    TrainRequest, Watch, evaluate, streams::Key, train,
 };
 use epsweep::outcome::Known;
 use epsweep::plan::question::{ALGORITHM_VERSION, DataId, EvaluateQuestion, TaskKey, TrainQuestion};
@@ -14,7 +14,6 @@ pub const CLASSES: i64 = 3;
 
 /// Noisy 8x8 images of three classes, each with a bright block in another place.
 pub fn blocks(train: usize, test: usize) -> LabData {
-    use_one_thread();
     let split = |purpose: &str, count: usize| {
         let mut stream = Key::new(purpose, 1).stream();
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
@@ -47,13 +46,17 @@ pub fn sgd(lr: f64) -> Optimizer {
     Optimizer::Sgd { lr, momentum: 0.9, weight_decay: 5e-4, nesterov: false }
 }
 
+pub fn adamw() -> Optimizer {
+    Optimizer::Adamw { lr: 0.01, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01 }
+}
+
 pub fn training(method: Method, epochs: u32, seed: u64) -> TrainQuestion {
     TrainQuestion {
         version: ALGORITHM_VERSION,
         data: data_id(),
         model: smallcnn(),
         method,
-        optimizer: sgd(0.1),
+        optimizer: adamw(),
         schedule: Schedule::Cosine {},
         epochs,
         batch_size: 24,

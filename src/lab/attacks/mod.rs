@@ -16,7 +16,7 @@ use super::streams::Key;
 use super::{LabData, LabError, Passes, Watch};
 use epsweep::outcome::{Known, Level};
 use epsweep::plan::question::EvaluateQuestion;
-use epsweep::spec::Attack;
+use epsweep::spec::{Attack, Norm};
 use engine::{Engine, Ladder};
 use tch::Device;
 
@@ -46,10 +46,10 @@ const CPU_ROWS: u32 = 32;
 
 /// Attacks one checkpoint over one shard of the test set.
 ///
-/// The level of an example is a function of the weights, the example and the question alone, on one
-/// kind of CPU with one thread ([`super::use_one_thread`]): networks always see batches of the same
-/// shape, so neither the shard, nor `known`, nor the other examples change its arithmetic. On a CPU
-/// that shape is at most 32 rows; `batch_size` above it matters on a GPU only.
+/// On one kind of CPU, an example's level is a function of the weights, the example and the question
+/// alone: networks always see batches of the same shape, so neither the shard, nor `known`, nor the
+/// other examples change its arithmetic. On a CPU that shape is at most 32 rows; a `batch_size`
+/// above it matters on a GPU only.
 ///
 /// # Errors
 /// Every [`LabError`] but `Diverged`.
@@ -78,12 +78,15 @@ fn evaluate_inner(request: EvaluateRequest, watch: &mut dyn Watch) -> Result<Eva
     engine.run(watch)
 }
 
-/// The key that all random starts of a question share.
+/// The key that all random starts of a question share. Steps, step size and the number of restarts
+/// stay out of it: PGD with more of them begins where PGD with fewer does, so that what it finds
+/// beyond is owed to the steps and not to luck, and more restarts never find less.
 fn starts(question: &EvaluateQuestion) -> Key {
-    let text = |value: serde_json::Result<String>| value.expect("attacks hold only finite numbers");
-    Key::new("attack start", question.seed)
-        .text(&text(serde_json::to_string(&question.norm)))
-        .text(&text(serde_json::to_string(&question.attack)))
+    let norm = match question.norm {
+        Norm::Linf => "linf",
+        Norm::L2 => "l2",
+    };
+    Key::new("attack start", question.seed).text(question.attack.kind()).text(norm)
 }
 
 fn check(question: &EvaluateQuestion, data: &LabData, known: &[Known]) -> Result<(), LabError> {
@@ -103,6 +106,13 @@ fn check(question: &EvaluateQuestion, data: &LabData, known: &[Known]) -> Result
         return Err(LabError::bad_input("PGD needs at least one step and one restart"));
     }
     let count = (to - from) as usize;
+    let possible = |answer: &Known| {
+        let unbroken = Level::unbroken(answer.epsilons.len());
+        answer.levels.iter().all(|level| *level <= unbroken || !level.is_known())
+    };
+    if !known.iter().all(possible) {
+        return Err(LabError::bad_input("an earlier answer has levels beyond its grid"));
+    }
     if known.iter().any(|answer| answer.levels.len() != count) {
         return Err(LabError::bad_input(format!("an earlier answer does not speak of these {count} examples")));
     }

@@ -38,7 +38,7 @@ impl Network {
     /// # Errors
     /// [`LabError::BadInput`] when a tensor is missing, superfluous, of another shape or not finite.
     pub fn from_weights(architecture: &Architecture, bytes: &[u8], device: Device) -> Result<Network, LabError> {
-        let (mut stored, _) = weights::decode(bytes)?;
+        let mut stored = weights::decode(bytes)?.tensors;
         let mut values = Vec::new();
         for spec in &architecture.parameters {
             let Some(tensor) = stored.remove(&spec.name) else {

@@ -65,8 +65,8 @@ pub struct TrainAnswer {
     pub passes: Passes,
 }
 
-/// Trains one model. On one kind of CPU with one thread ([`super::use_one_thread`]) the weights are
-/// a function of the question alone, bit for bit, however often the run was stopped and resumed.
+/// Trains one model. On one kind of CPU the weights are a function of the question alone, bit for
+/// bit, however often the run was stopped and resumed.
 ///
 /// # Errors
 /// Every [`LabError`]; before [`LabError::Stopped`] the state has been saved.
@@ -120,11 +120,16 @@ impl<'a> Run<'a> {
         };
         if let Some(path) = resume_dir {
             let key = Question::Train(question.clone()).key().to_string();
-            let (folder, saved) = Folder::open(path, &key, keep, run.steps_per_epoch())?;
-            run.folder = Some(folder);
-            if let Some(saved) = saved {
-                run.restore(saved)?;
+            let (folder, saved) = Folder::open(path, &key, keep, run.steps_per_epoch());
+            if let Some(saved) = saved
+                && let Err(error) = run.restore(saved)
+            {
+                // Only another build's state can come this far; some of it may be in the run already.
+                tracing::warn!(%error, "partial training state does not fit, starting over");
+                folder.forget();
+                return Run::new(request);
             }
+            run.folder = Some(folder);
         }
         Ok(run)
     }

@@ -50,10 +50,8 @@ impl Updater {
         for (position, (parameter, gradient)) in parameters.iter().zip(gradients).enumerate() {
             // Another handle on the same weights: updates happen in place.
             let mut weight = parameter.detach();
-            let mut update = gradient.shallow_clone();
-            if weight_decay != 0.0 {
-                update = update + &weight * weight_decay;
-            }
+            let mut update =
+                if weight_decay == 0.0 { gradient.shallow_clone() } else { gradient + &weight * weight_decay };
             if momentum != 0.0 {
                 if starting {
                     self.first.push(update.copy());

@@ -6,7 +6,7 @@
 //! (cut short, another question, another version) counts as absent: the run then starts over.
 
 use super::Checkpoint;
-use crate::lab::{LabError, weights};
+use crate::lab::weights::{self, Stored};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs;
@@ -67,16 +67,8 @@ impl Folder {
     /// Creates the folder if need be, and reads what it holds. `keep` are the epochs whose weights
     /// are wanted: a state that has passed one of them without keeping it is of no use.
     ///
-    /// # Errors
-    /// [`LabError::BadInput`] when the folder cannot be created.
-    pub fn open(
-        path: &Path,
-        question: &str,
-        keep: &[u32],
-        steps_per_epoch: u64,
-    ) -> Result<(Folder, Option<Saved>), LabError> {
-        let failed = |error: io::Error| LabError::bad_input(format!("cannot use {}: {error}", path.display()));
-        fs::create_dir_all(path).map_err(failed)?;
+    /// A folder that cannot be used is warned about, and costs the chance to resume, not the run.
+    pub fn open(path: &Path, question: &str, keep: &[u32], steps_per_epoch: u64) -> (Folder, Option<Saved>) {
         let mut folder = Folder {
             path: path.to_path_buf(),
             question: question.to_string(),
@@ -84,17 +76,20 @@ impl Folder {
             interval: INTERVAL,
             kept: Vec::new(),
         };
-        let saved = match folder.read(keep, steps_per_epoch) {
-            Ok(saved) => saved,
-            Err(reason) => {
-                tracing::warn!(folder = %path.display(), %reason, "partial training state is of no use, starting over");
-                None
-            }
-        };
+        folder.warn("folder", fs::create_dir_all(path));
+        let saved = folder.read(keep, steps_per_epoch).unwrap_or_else(|reason| {
+            tracing::warn!(folder = %path.display(), %reason, "partial training state is of no use, starting over");
+            None
+        });
         if let Some(saved) = &saved {
             folder.kept.clone_from(&saved.progress.kept);
         }
-        Ok((folder, saved))
+        (folder, saved)
+    }
+
+    /// Removes the state: it could not be taken over.
+    pub fn forget(self) {
+        self.warn("removal", fs::remove_file(self.path.join("state")));
     }
 
     fn read(&self, keep: &[u32], steps_per_epoch: u64) -> Result<Option<Saved>, String> {
@@ -107,7 +102,7 @@ impl Folder {
         if blake3::hash(body).as_bytes() != digest {
             return Err("its checksum does not match".to_string());
         }
-        let (tensors, mut metadata) = weights::decode(body).map_err(|error| error.to_string())?;
+        let Stored { tensors, mut metadata } = weights::decode(body).map_err(|error| error.to_string())?;
         let json = metadata.remove(METADATA).ok_or("no progress entry")?;
         let progress: Progress = serde_json::from_str(&json).map_err(|error| error.to_string())?;
         if progress.version != VERSION || progress.question != self.question {
@@ -144,7 +139,7 @@ impl Folder {
         self.kept.push(Kept { epoch, train_loss, train_seconds, digest });
     }
 
-    /// Writes down the state. A failure (a full disk) costs the chance to resume, not the run.
+    /// Writes down the state.
     pub fn save(&mut self, step: u64, loss_sum: f64, seconds: f64, tensors: &[(String, Tensor)]) {
         let started = Instant::now();
         let progress = Progress {
