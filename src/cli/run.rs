@@ -37,6 +37,8 @@ enum Ending {
     Interrupted,
     Broken(LedgerError),
     NoWorkers,
+    /// A worker did not accept how it was started.
+    Refused,
 }
 
 pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
@@ -119,6 +121,9 @@ async fn work(
                 None => break Ending::NoWorkers,
             },
             Some(death) = died.recv() => {
+                if death.is_refusal() {
+                    break Ending::Refused;
+                }
                 let _ = core.call(move |core| core.lost(&death.name)).await;
             }
             () = fleet.finished() => break Ending::NoWorkers,
@@ -152,8 +157,10 @@ async fn work(
 
 /// Writes the report of whatever there is, and says how the run ended.
 fn conclude(ending: Ending, args: &Args, dir: &Path, name: &str, status: &SweepStatus) -> Result<Exit, Failure> {
-    if let Ending::Broken(error) = ending {
-        return Err(broken(Some(Notice::Broken(error))));
+    match ending {
+        Ending::Broken(error) => return Err(broken(Some(Notice::Broken(error)))),
+        Ending::Refused => return Err(Failure::usage(miette::miette!("the workers could not start; why stands above"))),
+        Ending::Finished | Ending::Interrupted | Ending::NoWorkers => {}
     }
     let published = publish(dir, Some(name), &dir.join("report")).map_err(Failure::internal)?;
     let page = dir.join("report").join("index.html");
@@ -166,7 +173,7 @@ fn conclude(ending: Ending, args: &Args, dir: &Path, name: &str, status: &SweepS
             miette::miette!(help = format!("their logs are in {}; go on with: {}", dir.join("logs").display(), again(args)),
                 "no worker is left; {} of {} trials are complete", published.finished, published.trials),
         )),
-        Ending::Finished | Ending::Broken(_) => {
+        _ => {
             printer::line(page.display());
             if status.state == "failed" {
                 for failure in &status.failures {

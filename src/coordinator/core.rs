@@ -72,6 +72,8 @@ pub struct Core {
     wake: watch::Sender<u64>,
     woken: bool,
     notices: mpsc::UnboundedSender<Notice>,
+    /// Sweeps that have ended in this group: told to others once that is on disk.
+    ended: Vec<(SweepId, String)>,
     broken: Option<LedgerError>,
     /// No lease is granted and workers are told to leave.
     draining: bool,
@@ -118,6 +120,7 @@ impl Core {
             wake,
             woken: false,
             notices,
+            ended: Vec::new(),
             broken: None,
             draining: false,
         };
@@ -182,6 +185,9 @@ impl Core {
             for reply in replies {
                 reply();
             }
+            for (sweep, name) in std::mem::take(&mut self.ended) {
+                let _ = self.notices.send(Notice::Finished { sweep, name });
+            }
             if std::mem::take(&mut self.woken) {
                 self.wake.send_modify(|version| *version += 1);
             }
@@ -230,7 +236,7 @@ impl Core {
         if let Some(live) = self.sweeps.get(&sweep) {
             let name = live.plan.sweep.name.clone();
             tracing::info!(sweep = name, failed = live.failures.len(), "sweep {state}");
-            let _ = self.notices.send(Notice::Finished { sweep, name });
+            self.ended.push((sweep, name));
         }
     }
 

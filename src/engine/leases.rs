@@ -77,7 +77,9 @@ impl Engine {
         let id = self.ready.next_for(worker)?;
         if granted >= free_slots {
             let task = &self.tasks[id.0 as usize];
-            let short = self.measured.expected(task.kind(), task.seconds) <= self.settings.prefetch_seconds;
+            // Until one was measured, any task may be long.
+            let expected = self.measured.expected(task.kind(), task.seconds);
+            let short = expected.is_some_and(|seconds| seconds <= self.settings.prefetch_seconds);
             let slots: u64 = self.workers.values().map(|worker| u64::from(worker.slots)).sum();
             if !short || self.ready.len() as u64 <= slots * u64::from(granted - free_slots + 1) {
                 return None;

@@ -75,9 +75,9 @@ impl Measured {
         }
     }
 
-    /// What a task of this estimate will take, as far as is known.
-    pub fn expected(&self, kind: usize, estimated: f32) -> f64 {
-        f64::from(estimated) * self.ratio(kind)
+    /// What a task of this estimate will take; unknown until one of its kind has been measured.
+    pub fn expected(&self, kind: usize, estimated: f32) -> Option<f64> {
+        (self.estimated[kind] > 0.0).then(|| f64::from(estimated) * self.ratio(kind))
     }
 
     fn ratio(&self, kind: usize) -> f64 {

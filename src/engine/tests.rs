@@ -289,9 +289,23 @@ fn short_tasks_are_prefetched_and_long_ones_are_not() {
         let effects = bench.apply(Event::Acquire { worker: worker("a"), request, free_slots: 1, prefetch: 7 });
         effects.iter().find_map(|effect| if let Effect::Granted(grants) = effect { Some(grants.len()) } else { None })
     };
-    assert_eq!(granted(&mut bench, 1), Some(8));
+    assert_eq!(granted(&mut bench, 1), Some(1), "nothing has been measured yet");
+    bench.apply(Event::Commit {
+        worker: worker("a"),
+        lease: Lease { task: key(0), attempt: 1 },
+        epochs: Some(vec![1]),
+        seconds: 0.01,
+    });
+    assert_eq!(granted(&mut bench, 2), Some(8));
     let mut slow = Bench::new();
     slow.apply(Event::Admit(Admission { sweep: 1, revive: true, tasks: tasks(60.0).collect() }));
     slow.register("a");
     assert_eq!(granted(&mut slow, 1), Some(1));
+    slow.apply(Event::Commit {
+        worker: worker("a"),
+        lease: Lease { task: key(0), attempt: 1 },
+        epochs: Some(vec![1]),
+        seconds: 50.0,
+    });
+    assert_eq!(granted(&mut slow, 2), Some(1));
 }

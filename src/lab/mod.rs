@@ -28,12 +28,12 @@ pub mod streams;
 pub mod training;
 pub mod weights;
 
-pub use attacks::{EvaluateAnswer, EvaluateRequest, evaluate};
+pub use attacks::{EvaluateRequest, evaluate};
 pub use data::{Images, LabData, RawImages};
 pub use error::LabError;
 pub use process::{cuda_devices, use_one_thread};
 pub use tch::Device;
-pub use training::{Checkpoint, EpochReport, TrainAnswer, TrainRequest, train};
+pub use training::{Checkpoint, EpochReport, TrainRequest, train};
 
 /// How whoever asked follows a task and calls it off.
 ///

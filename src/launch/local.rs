@@ -114,6 +114,13 @@ pub struct Death {
     pub status: Option<ExitStatus>,
 }
 
+impl Death {
+    /// Whether the worker refused its command line, such as a GPU that is not there.
+    pub fn is_refusal(&self) -> bool {
+        self.status.and_then(|status| status.code()) == Some(i32::from(crate::program::Exit::Usage as u8))
+    }
+}
+
 /// The workers of one run, kept at their number.
 #[derive(Debug)]
 pub struct Fleet {
@@ -170,9 +177,12 @@ async fn keep_alive(
         }
         let name = running.name.clone();
         tracing::warn!(worker = name, status = status.map(|status| status.to_string()), "worker died");
-        if deaths.send(Death { name, status }).is_err() {
-            return;
+        let death = Death { name, status };
+        let refused = death.is_refusal();
+        if deaths.send(death).is_err() || refused {
+            return; // who refuses once would only say the same again
         }
+        tokio::time::sleep(Duration::from_millis(100) * restart).await;
         let worker = LocalWorker { name: format!("{}.{restart}", template.name), ..template.clone() };
         match worker.start() {
             Ok(next) => running = next,

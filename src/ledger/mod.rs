@@ -38,6 +38,9 @@ pub enum LedgerError {
     #[error("the disk that holds {path} is full", path = .path.display())]
     #[diagnostic(help("nothing that was computed is lost: free some space and start the same command again"))]
     Full { path: PathBuf, source: rusqlite::Error },
+    #[error("cannot write to the ledger {path}", path = .path.display())]
+    #[diagnostic(help("nothing that was computed is lost: see to the disk (full? over quota? a file size limit?) and start the same command again"))]
+    Write { path: PathBuf, source: rusqlite::Error },
     #[error("the ledger {path} failed", path = .path.display())]
     #[diagnostic(help("if the disk is sound, keep the file and report this; `sqlite3 FILE 'PRAGMA integrity_check'` says more"))]
     Sqlite { path: PathBuf, source: rusqlite::Error },
@@ -204,6 +207,7 @@ fn classify(path: &Path, source: rusqlite::Error) -> LedgerError {
     let dir = || path.parent().unwrap_or(Path::new(".")).to_path_buf();
     match source.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => LedgerError::Full { path: path.into(), source },
+        Some(ErrorCode::SystemIoFailure) => LedgerError::Write { path: path.into(), source },
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             LedgerError::Unwritable { dir: dir(), source: std::io::Error::other(source) }
         }

@@ -6,9 +6,11 @@ use crate::data::DataInfo;
 use crate::spec::{Attack, Model, Recipe};
 
 /// Seconds per multiply-accumulate, forward.
-const PER_MAC: f64 = 8e-12;
-/// Seconds per example and pass that do not shrink with the model: element-wise work on the image, overhead.
-const PER_PIXEL: f64 = 2e-9;
+const PER_MAC: f64 = 2e-11;
+/// Seconds per example and pass that do not shrink with the model: element-wise work on the image ...
+const PER_PIXEL: f64 = 5e-9;
+/// ... and an example's share of what a batch costs whatever its size.
+const PER_EXAMPLE: f64 = 4e-6;
 /// A backward pass costs this many forward passes (input gradient; training adds the weights').
 const BACKWARD: f64 = 2.0;
 /// What is left of an attack's cost because broken examples leave the batch and stay broken.
@@ -42,7 +44,7 @@ pub fn shard_size(per_example: f64) -> u32 {
 /// Seconds of one forward pass of one example.
 fn forward(model: &Model, data: &DataInfo) -> f64 {
     let pixels = f64::from(data.channels * data.height * data.width);
-    macs(model, data) * PER_MAC + pixels * PER_PIXEL
+    macs(model, data) * PER_MAC + pixels * PER_PIXEL + PER_EXAMPLE
 }
 
 /// Multiply-accumulates of one forward pass of one example.

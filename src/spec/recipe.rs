@@ -177,8 +177,8 @@ impl Method {
         match self {
             Method::Natural {} => (1, 1),
             Method::Pgd { steps, .. } => (steps + 1, steps + 1),
-            // The clean logits of the inner loop are computed once; the outer loss sees both branches.
-            Method::Trades { steps, .. } => (steps + 3, steps + 2),
+            // The clean logits are computed once, and serve the inner loop and the loss.
+            Method::Trades { steps, .. } => (steps + 2, steps + 2),
         }
     }
 }

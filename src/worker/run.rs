@@ -247,7 +247,7 @@ impl Worker {
     async fn deliver(&self, done: Done) -> Result<(), LinkError> {
         let lease = done.lease;
         let result = match done.result {
-            _ if done.stopped && !self.shutdown.is_cancelled() => Ok(()), // revoked: nobody waits for it
+            _ if done.stopped => Ok(()), // revoked, or about to be handed back by Leave
             Err((failure, message)) => self.report_failure(lease, failure, message).await,
             Ok(answer) => self.commit(lease, done.seconds, answer).await,
         };

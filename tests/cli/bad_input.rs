@@ -13,7 +13,7 @@ fn small(from: &str, to: &str) -> Folder {
 #[test]
 fn mistakes_in_the_file_point_at_the_line() {
     for (from, to, words) in [
-        ("evaluate:", "evalute:", &["sweep.yaml:9", "evalute", "evaluate"][..]),
+        ("evaluate:", "evalute:", &["sweep.yaml:8:1", "evalute", "evaluate"][..]),
         ("epochs: 3", "epochs: three", &["epochs", "three"]),
         ("0.2]", "-0.2]", &["-0.2"]),
         ("0.2]", "1.2]", &["1.2"]),
@@ -61,7 +61,7 @@ fn damaged_data_is_named() {
     let images = path(&folder, "mnist/train-images-idx3-ubyte");
     let whole = std::fs::read(&images).unwrap();
     std::fs::write(&images, &whole[..whole.len() - 100]).unwrap();
-    folder.epsweep(&["run", "sweep.yaml"]).expect(2).says(&["train-images-idx3-ubyte", "truncated"]);
+    folder.epsweep(&["run", "sweep.yaml"]).expect(2).says(&["train-images-idx3-ubyte", "cut short"]);
     std::fs::write(&images, whole).unwrap();
     let asked = folder.read("sweep.yaml").replace("attacks:", "test_examples: 11\n  attacks:");
     folder.write("sweep.yaml", &asked);
