@@ -24,8 +24,8 @@ evaluate:
 pub const SLOW: &str = "
 name: slow
 dataset: digits
-trial: {model: {mlp: {hidden: [64]}}, method: {pgd: {epsilon: 0.1, steps: 10}}, optimizer: {sgd: {lr: 0.05}}, epochs: 12, batch_size: 16}
-seeds: 4
+trial: {model: {mlp: {hidden: [64]}}, method: {pgd: {epsilon: 0.1, steps: 10}}, optimizer: {sgd: {lr: 0.05}}, epochs: 9, batch_size: 16}
+seeds: 3
 evaluate:
   epsilons: [0, 0.05, 0.1]
   attacks: [{pgd: {steps: 20}}]

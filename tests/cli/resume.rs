@@ -16,7 +16,7 @@ fn a_killed_coordinator_trains_no_finished_trial_again() {
     let before = trained();
     folder.epsweep(&["run", "sweep.yaml", "--workers", "2", "--out", "rough"]).expect(0);
     assert_eq!(folder.results("rough/report"), folder.results("calm/report"));
-    assert_eq!(trained(), 4, "every trial was trained once, {before} of them before the kill");
+    assert_eq!(trained(), 3, "every trial was trained once, {before} of them before the kill");
     let costs = folder.costs("rough/report");
     let tasks: BTreeSet<_> = costs.iter().map(|row| &row["task"]).collect();
     assert_eq!(tasks.len(), costs.len(), "one accepted attempt per task");
@@ -75,6 +75,6 @@ fn ctrl_c_says_how_to_go_on_and_keeps_what_there_is() {
     assert!(!said.stderr.contains("panicked"));
     assert!(folder.read("out/report/trials.csv").lines().count() > 1);
     folder.epsweep(&["run", "sweep.yaml", "--workers", "2", "--out", "out"]).expect(0);
-    let repeated = folder.log_lines("out", &["\"failed"]);
+    let repeated = folder.log_lines("out", &["\"level\":\"WARN\"", "\"failed"]);
     assert!(repeated.is_empty(), "an interruption is no failure: {repeated:?}");
 }
