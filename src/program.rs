@@ -83,9 +83,8 @@ pub fn finish(result: Result<Exit, Failure>) -> ExitCode {
 
 /// Errors as snippets where there is a terminal, plain without colours where NO_COLOR says so.
 pub fn style_errors() {
-    let _ = miette::set_hook(Box::new(|_| {
-        Box::new(miette::MietteHandlerOpts::new().context_lines(1).width(100).build())
-    }));
+    let _ =
+        miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().context_lines(1).width(100).build())));
 }
 
 /// Runs an asynchronous program.

@@ -1,5 +1,12 @@
 //! The generated types of proto/epsweep/v1.
-tonic::include_proto!("epsweep.v1");
+
+#[allow(clippy::too_many_lines)]
+mod generated {
+    tonic::include_proto!("epsweep.v1");
+}
+
+pub use generated::*;
+
 /// Encoded descriptors, for the reflection service.
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");
 

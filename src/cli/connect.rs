@@ -1,7 +1,7 @@
 //! The connection of the steering verbs.
 
-use crate::program::Failure;
 use crate::coordinator::Bearer;
+use crate::program::Failure;
 use crate::proto::client_service_client::ClientServiceClient;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! `epsweep data`: the data sets this version reads.
 
 use super::printer;
-use crate::program::{Exit, Failure};
 use crate::data;
+use crate::program::{Exit, Failure};
 use crate::spec::Dataset;
 use std::path::PathBuf;
 
@@ -41,7 +41,8 @@ const KNOWN: [(&str, &str, &str); 2] = [
 pub fn data(args: &Args) -> Result<Exit, Failure> {
     match &args.verb {
         DataVerb::List { json: true } => {
-            let rows = KNOWN.map(|(name, place, what)| serde_json::json!({"name": name, "dataset": place, "description": what}));
+            let rows = KNOWN
+                .map(|(name, place, what)| serde_json::json!({"name": name, "dataset": place, "description": what}));
             printer::json(&rows);
         }
         DataVerb::List { json: false } => {
@@ -59,15 +60,21 @@ fn verify(name: &str, dir: Option<&PathBuf>, json: bool) -> Result<(), Failure> 
         ("mnist", Some(dir)) => Dataset::Mnist { dir: dir.clone() },
         ("mnist", None) => return Err(Failure::usage(miette::miette!("mnist lies in a folder: add --dir DIR"))),
         ("digits", Some(_)) => return Err(Failure::usage(miette::miette!("digits is embedded: leave --dir out"))),
-        _ => return Err(Failure::usage(miette::miette!("there is no data set {name:?}; `epsweep data list` shows them"))),
+        _ => {
+            return Err(Failure::usage(miette::miette!(
+                "there is no data set {name:?}; `epsweep data list` shows them"
+            )));
+        }
     };
     let info = data::identify(&dataset).map_err(Failure::usage)?;
     if json {
         printer::json(&info);
         return Ok(());
     }
-    printer::line(format!("{}: {} training and {} test images of {}x{}x{}, {} classes", info.id.name, info.train_count,
-        info.test_count, info.channels, info.height, info.width, info.classes));
+    printer::line(format!(
+        "{}: {} training and {} test images of {}x{}x{}, {} classes",
+        info.id.name, info.train_count, info.test_count, info.channels, info.height, info.width, info.classes
+    ));
     printer::line(format!("digest {}", info.id.digest));
     Ok(())
 }

@@ -23,7 +23,9 @@ pub async fn list(args: Args) -> Result<Exit, Failure> {
     }
     let rows: Vec<Vec<String>> = sweeps
         .iter()
-        .map(|status| vec![status.sweep.clone(), status.state.clone(), status.trials.to_string(), printer::status_line(status)])
+        .map(|status| {
+            vec![status.sweep.clone(), status.state.clone(), status.trials.to_string(), printer::status_line(status)]
+        })
         .collect();
     printer::table(&["sweep", "state", "trials", "progress"], &rows);
     Ok(Exit::Done)

@@ -1,11 +1,11 @@
 //! `epsweep plan FILE`: what a sweep would compute.
 
 use super::printer;
-use crate::program::{Exit, Failure};
 use crate::coordinator::Prepared;
 use crate::engine::{Admission, Engine, Event, NewTask, NewWork, Settings, Status};
 use crate::ledger::{self, Ledger};
 use crate::plan::{Plan, Work};
+use crate::program::{Exit, Failure};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -66,13 +66,18 @@ pub fn plan(args: &Args) -> Result<Exit, Failure> {
     print(&summary);
     if args.trials {
         printer::line("");
-        let header: Vec<&str> = ["trial"].into_iter().chain(plan.sweep.axes.iter().map(String::as_str)).chain(["seed"]).collect();
+        let header: Vec<&str> =
+            ["trial"].into_iter().chain(plan.sweep.axes.iter().map(String::as_str)).chain(["seed"]).collect();
         let rows: Vec<Vec<String>> = plan
             .trials
             .iter()
             .zip(&plan.sweep.trials)
             .map(|(planned, trial)| {
-                [planned.key.short()].into_iter().chain(trial.axes.iter().cloned()).chain([trial.seed.to_string()]).collect()
+                [planned.key.short()]
+                    .into_iter()
+                    .chain(trial.axes.iter().cloned())
+                    .chain([trial.seed.to_string()])
+                    .collect()
             })
             .collect();
         printer::table(&header, &rows);
@@ -80,13 +85,17 @@ pub fn plan(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Reads, validates and plans a sweep file.
+/// Reads, validates and plans a sweep file; shows what is odd about it.
 ///
 /// # Errors
 /// When the file cannot be read, or it or its data are wrong.
 pub fn prepare(file: &Path) -> Result<Prepared, Failure> {
     let (yaml, base_dir) = read(file)?;
-    Prepared::new(yaml, file.display().to_string(), &base_dir).map_err(Failure::usage)
+    let mut prepared = Prepared::new(yaml, file.display().to_string(), &base_dir).map_err(Failure::usage)?;
+    for warning in std::mem::take(&mut prepared.warnings) {
+        eprintln!("{:?}", miette::Report::new(warning));
+    }
+    Ok(prepared)
 }
 
 /// A sweep file's text, and the folder its relative paths start at.

@@ -19,8 +19,9 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) {
         rows.iter().map(|row| row[column].chars().count()).chain([header[column].chars().count()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    let numeric: Vec<bool> =
-        (0..header.len()).map(|column| rows.iter().all(|row| row[column].starts_with(|c: char| c.is_ascii_digit()))).collect();
+    let numeric: Vec<bool> = (0..header.len())
+        .map(|column| rows.iter().all(|row| row[column].starts_with(|c: char| c.is_ascii_digit())))
+        .collect();
     let print = |cells: &mut dyn Iterator<Item = &str>| {
         let cells: Vec<String> = cells
             .zip(&widths)

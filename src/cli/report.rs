@@ -1,8 +1,8 @@
 //! `epsweep report DIR`.
 
 use super::printer;
-use crate::program::{Exit, Failure};
 use crate::coordinator::{PublishError, publish};
+use crate::program::{Exit, Failure};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]

@@ -2,11 +2,11 @@
 
 use super::progress::Progress;
 use super::{plan, printer};
-use crate::program::{Exit, Failure, Output};
 use crate::coordinator::{Access, Core, Handle, Notice, OpenError, Recovery, Server, ServerOptions, publish};
 use crate::engine::Settings;
 use crate::launch::local::{Fleet, LocalWorker, find_worker};
 use crate::ledger::LedgerError;
+use crate::program::{Exit, Failure, Output};
 use crate::proto::SweepStatus;
 use crate::telemetry;
 use std::path::{Path, PathBuf};
@@ -98,8 +98,7 @@ async fn work(
     core: &Handle,
     notices: &mut mpsc::UnboundedReceiver<Notice>,
 ) -> Result<Ending, Failure> {
-    let options =
-        ServerOptions { listen: "127.0.0.1:0".into(), access: Access::open(), settings: Settings::default() };
+    let options = ServerOptions { listen: "127.0.0.1:0".into(), access: Access::open(), settings: Settings::default() };
     let server = Server::start(core.clone(), options).await.map_err(Failure::internal)?;
     let template = LocalWorker {
         program: find_worker().map_err(Failure::usage)?,
@@ -109,7 +108,8 @@ async fn work(
         device: args.device.clone(),
     };
     let (deaths, mut died) = mpsc::unbounded_channel();
-    let fleet = Fleet::start(&template, args.workers.unwrap_or_else(plan::cores), &deaths).map_err(Failure::internal)?;
+    let fleet =
+        Fleet::start(&template, args.workers.unwrap_or_else(plan::cores), &deaths).map_err(Failure::internal)?;
     let mut progress = Progress::new(output.quiet);
     let mut refresh = tokio::time::interval(Duration::from_millis(250));
     let mut terminate = crate::program::terminate_signal()?;
@@ -159,20 +159,29 @@ async fn work(
 fn conclude(ending: Ending, args: &Args, dir: &Path, name: &str, status: &SweepStatus) -> Result<Exit, Failure> {
     match ending {
         Ending::Broken(error) => return Err(broken(Some(Notice::Broken(error)))),
-        Ending::Refused => return Err(Failure::usage(miette::miette!("the workers could not start; why stands above"))),
+        Ending::Refused => {
+            return Err(Failure::usage(miette::miette!("the workers could not start; why stands above")));
+        }
         Ending::Finished | Ending::Interrupted | Ending::NoWorkers => {}
     }
     let published = publish(dir, Some(name), &dir.join("report")).map_err(Failure::internal)?;
     let page = dir.join("report").join("index.html");
     match ending {
         Ending::Interrupted => {
-            eprintln!("{} of {} trials are complete; go on with: {}", published.finished, published.trials, again(args));
+            eprintln!(
+                "{} of {} trials are complete; go on with: {}",
+                published.finished,
+                published.trials,
+                again(args)
+            );
             Ok(Exit::Interrupted)
         }
-        Ending::NoWorkers => Err(Failure::internal(
-            miette::miette!(help = format!("their logs are in {}; go on with: {}", dir.join("logs").display(), again(args)),
-                "no worker is left; {} of {} trials are complete", published.finished, published.trials),
-        )),
+        Ending::NoWorkers => Err(Failure::internal(miette::miette!(
+            help = format!("their logs are in {}; go on with: {}", dir.join("logs").display(), again(args)),
+            "no worker is left; {} of {} trials are complete",
+            published.finished,
+            published.trials
+        ))),
         _ => {
             printer::line(page.display());
             if status.state == "failed" {

@@ -2,9 +2,9 @@
 
 use super::printer;
 use super::run::open;
-use crate::program::{Exit, Failure, Output, terminate_signal};
 use crate::coordinator::{Access, Handle, Notice, Recovery, Server, ServerOptions, publish, read_token};
 use crate::engine::Settings;
+use crate::program::{Exit, Failure, Output, terminate_signal};
 use crate::telemetry;
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,11 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
         }
     };
     server.stop().await;
-    eprintln!("stopped; workers wait for it to come back: epsweep serve --listen {} --state {}", args.listen, args.state.display());
+    eprintln!(
+        "stopped; workers wait for it to come back: epsweep serve --listen {} --state {}",
+        args.listen,
+        args.state.display()
+    );
     Ok(exit)
 }
 
@@ -67,7 +71,9 @@ async fn write_report(core: &Handle, state: &Path, name: String) {
             tracing::info!(sweep = name, report = page, "report written");
             let _ = core.call(move |core| core.set_report(&name, page)).await;
         }
-        Ok(Err(error)) => tracing::error!(sweep = name, error = format!("{error:?}"), "the report could not be written"),
+        Ok(Err(error)) => {
+            tracing::error!(sweep = name, error = format!("{error:?}"), "the report could not be written")
+        }
         Err(error) => tracing::error!(sweep = name, %error, "the report could not be written"),
     }
 }

@@ -21,11 +21,8 @@ pub async fn submit(args: Args) -> Result<Exit, Failure> {
     let (yaml, base_dir) = plan::read(&args.file)?;
     // Mistakes in the file are best shown here, before anything is sent.
     crate::spec::parse(&yaml, &args.file.display().to_string(), &base_dir).map_err(Failure::usage)?;
-    let request = SubmitRequest {
-        yaml,
-        source: args.file.display().to_string(),
-        base_dir: base_dir.display().to_string(),
-    };
+    let request =
+        SubmitRequest { yaml, source: args.file.display().to_string(), base_dir: base_dir.display().to_string() };
     let mut client = args.target.connect().await?;
     let response = client.submit(request).await.map_err(|status| args.target.failed(&status))?.into_inner();
     if args.json {

@@ -14,7 +14,11 @@ pub(super) enum Answer {
 
 impl Answer {
     /// Nothing a worker sends is believed unseen: artifacts must be there, levels must fit the shard and the grid.
-    pub fn check(question: &Question, answer: Option<proto::commit_request::Answer>, store: &Store) -> Result<Answer, String> {
+    pub fn check(
+        question: &Question,
+        answer: Option<proto::commit_request::Answer>,
+        store: &Store,
+    ) -> Result<Answer, String> {
         use proto::commit_request::Answer as Sent;
         match (question, answer) {
             (Question::Train(question), Some(Sent::Train(sent))) => {

@@ -37,7 +37,8 @@ pub enum TokenError {
 /// When the file cannot be read or the token is too short to be one.
 pub fn read_token(path: &Path) -> Result<String, TokenError> {
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| TokenError::Unreadable { path: shown.clone(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| TokenError::Unreadable { path: shown.clone(), source })?;
     let token = text.lines().next().unwrap_or_default().trim().to_string();
     if token.len() < 16 { Err(TokenError::Short { path: shown }) } else { Ok(token) }
 }

@@ -4,12 +4,14 @@ use super::answer::Answer;
 use super::live::LiveSweep;
 use super::prepare::{Prepared, replan};
 use crate::artifacts::{ArtifactError, Store};
-use crate::engine::{Effect, Engine, Event, Failure, Lease, Millis, Record, Settings, Status, SweepId, SweepState, Verdict};
+use crate::engine::{
+    Effect, Engine, Event, Failure, Lease, Millis, Record, Settings, Status, SweepId, SweepState, Verdict,
+};
 use crate::ledger::{Cost, Ledger, LedgerError, NewSweep, WorkerInfo};
 use crate::plan::{Plan, Question, TaskKey};
 use crate::proto;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -51,7 +53,10 @@ impl Handle {
     ///
     /// # Errors
     /// When the core has stopped.
-    pub async fn call<R: Send + 'static>(&self, f: impl FnOnce(&mut Core) -> R + Send + 'static) -> Result<R, CoreGone> {
+    pub async fn call<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Core) -> R + Send + 'static,
+    ) -> Result<R, CoreGone> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |core| {
             let value = f(core);
@@ -148,7 +153,9 @@ impl Core {
             for stored in self.ledger.sweeps()?.into_iter().filter(|stored| stored.state == "running") {
                 match replan(&stored) {
                     Ok(plan) => self.admit_live(stored.id, Arc::new(plan), false),
-                    Err(error) => tracing::error!(sweep = stored.name, %error, "stored sweep is no longer valid; submit it anew"),
+                    Err(error) => {
+                        tracing::error!(sweep = stored.name, %error, "stored sweep is no longer valid; submit it anew")
+                    }
                 }
             }
         }
@@ -267,7 +274,17 @@ impl Core {
                         live.failures.push(format!("{name}: {message}"));
                     }
                 } else {
-                    tracing::warn!(sweep, trial, task, attempt, worker, kind, failure, message, "failed, will be tried again");
+                    tracing::warn!(
+                        sweep,
+                        trial,
+                        task,
+                        attempt,
+                        worker,
+                        kind,
+                        failure,
+                        message,
+                        "failed, will be tried again"
+                    );
                 }
             }
             Record::Revived { .. } => tracing::info!(sweep, trial, task, kind, "gets another chance"),
@@ -280,7 +297,8 @@ impl Core {
     pub fn submit(&mut self, prepared: &Prepared) -> proto::SubmitResponse {
         let plan = &prepared.plan;
         let name = &plan.sweep.name;
-        let earlier: Vec<_> = self.sweeps.values().filter(|live| live.plan.sweep.name == *name).map(|live| live.id).collect();
+        let earlier: Vec<_> =
+            self.sweeps.values().filter(|live| live.plan.sweep.name == *name).map(|live| live.id).collect();
         for id in earlier {
             self.step(Event::Cancel(id));
         }
@@ -294,9 +312,10 @@ impl Core {
         let stored = self.ledger.add_sweep(&new);
         let id = self.keep(stored);
         self.admit_live(id, plan.clone(), true);
-        let answered = self.engine.progress(id).map_or(0, |progress| {
-            progress.train.of(Status::Done) + progress.evaluate.of(Status::Done)
-        });
+        let answered = self
+            .engine
+            .progress(id)
+            .map_or(0, |progress| progress.train.of(Status::Done) + progress.evaluate.of(Status::Done));
         tracing::info!(sweep = name, trials = plan.trials.len(), tasks = plan.tasks.len(), answered, "sweep submitted");
         proto::SubmitResponse {
             sweep: name.clone(),
@@ -322,13 +341,24 @@ impl Core {
         }
         self.step(Event::Cancel(id));
         self.finish(id, "cancelled");
-        Some([progress.train, progress.evaluate].iter().map(|c| c.total() - c.of(Status::Done) - c.of(Status::Failed)).sum())
+        Some(
+            [progress.train, progress.evaluate]
+                .iter()
+                .map(|c| c.total() - c.of(Status::Done) - c.of(Status::Failed))
+                .sum(),
+        )
     }
 
     pub fn register(&mut self, worker: WorkerInfo, running: Vec<Lease>) {
         let written = self.ledger.store_worker(&worker, unix_ms());
         self.keep(written);
-        tracing::info!(worker = worker.worker, host = worker.host, slots = worker.slots, device = worker.device, "worker registered");
+        tracing::info!(
+            worker = worker.worker,
+            host = worker.host,
+            slots = worker.slots,
+            device = worker.device,
+            "worker registered"
+        );
         self.step(Event::Register { worker: worker.worker.into(), slots: worker.slots, running });
     }
 
@@ -434,6 +464,11 @@ impl Core {
         self.draining = true;
         self.woken = true;
         self.step(Event::Drain);
+    }
+
+    /// The artifact folder cannot be written: everything stops as it does for the ledger.
+    pub fn storage_failed(&mut self, dir: PathBuf, source: std::io::Error) {
+        self.broken.get_or_insert(LedgerError::Unwritable { dir, source });
     }
 
     pub fn is_draining(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::ledger::StoredSweep;
 use crate::plan::{Plan, PlanError};
-use crate::spec::{self, SpecError};
+use crate::spec::{self, SpecError, Warning};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ pub struct Prepared {
     pub source: String,
     pub base_dir: String,
     pub plan: Arc<Plan>,
+    /// What is valid but probably not meant.
+    pub warnings: Vec<Warning>,
 }
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -34,10 +36,11 @@ impl Prepared {
     /// # Errors
     /// When the file, the data or the plan is wrong.
     pub fn new(yaml: String, source: String, base_dir: &Path) -> Result<Prepared, PrepareError> {
-        let sweep = Arc::new(spec::parse(&yaml, &source, base_dir)?);
+        let (sweep, warnings) = spec::parse_with_warnings(&yaml, &source, base_dir)?;
+        let sweep = Arc::new(sweep);
         let data = crate::data::identify(&sweep.dataset)?;
         let plan = Arc::new(Plan::new(sweep, data)?);
-        Ok(Prepared { yaml, source, base_dir: base_dir.display().to_string(), plan })
+        Ok(Prepared { yaml, source, base_dir: base_dir.display().to_string(), plan, warnings })
     }
 }
 

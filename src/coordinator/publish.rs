@@ -27,7 +27,9 @@ pub enum PublishError {
     #[error("the stored sweep is no longer valid for this version of epsweep")]
     Stale(#[from] PrepareError),
     #[error(transparent)]
-    #[diagnostic(help("the results are safe in the ledger: free some space or name another folder, then `epsweep report` again"))]
+    #[diagnostic(help(
+        "the results are safe in the ledger: free some space or name another folder, then `epsweep report` again"
+    ))]
     Report(#[from] ReportError),
 }
 
@@ -107,9 +109,7 @@ fn failures(gathered: &SweepResults, plan: &crate::plan::Plan) -> Vec<Failure> {
             seen.entry(trial).or_insert_with(|| failed.message.clone());
         }
     }
-    seen.into_iter()
-        .map(|(trial, reason)| Failure { trial: plan.trials[trial as usize].key.short(), reason })
-        .collect()
+    seen.into_iter().map(|(trial, reason)| Failure { trial: plan.trials[trial as usize].key.short(), reason }).collect()
 }
 
 fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> String {

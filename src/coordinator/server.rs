@@ -34,7 +34,9 @@ pub enum ServerError {
     #[error("cannot listen on {address}")]
     Bind { address: SocketAddr, source: std::io::Error },
     #[error("{address} can be reached from other machines, and no token was given")]
-    #[diagnostic(help("add --token-file FILE (and give the same file to workers and clients), or listen on 127.0.0.1"))]
+    #[diagnostic(help(
+        "add --token-file FILE (and give the same file to workers and clients), or listen on 127.0.0.1"
+    ))]
     Unprotected { address: SocketAddr },
 }
 

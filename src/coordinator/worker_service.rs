@@ -8,8 +8,8 @@ use crate::ledger::WorkerInfo;
 use crate::proto::worker_service_server::WorkerService;
 use crate::proto::{
     AcquireRequest, AcquireResponse, CommitRequest, CommitResponse, FailRequest, FailResponse, FailureKind,
-    GetArtifactRequest, GetArtifactResponse, HeartbeatRequest, HeartbeatResponse, LeaseRef, LeaveRequest, LeaveResponse,
-    PutArtifactRequest, PutArtifactResponse, RegisterRequest, RegisterResponse, commit_response,
+    GetArtifactRequest, GetArtifactResponse, HeartbeatRequest, HeartbeatResponse, LeaseRef, LeaveRequest,
+    LeaveResponse, PutArtifactRequest, PutArtifactResponse, RegisterRequest, RegisterResponse, commit_response,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -54,12 +54,42 @@ fn artifact_id(text: &str) -> Result<ArtifactId, Status> {
     ArtifactId::parse(text).ok_or_else(|| Status::invalid_argument("an artifact id is 64 hexadecimal digits"))
 }
 
-fn artifact_status(error: ArtifactError) -> Status {
-    match &error {
+fn artifact_status(error: &ArtifactError) -> Status {
+    match error {
         ArtifactError::Missing { .. } => Status::not_found(error.to_string()),
         ArtifactError::Damaged { .. } => Status::data_loss(error.to_string()),
         ArtifactError::WrongHash { .. } => Status::invalid_argument(error.to_string()),
         ArtifactError::Io { .. } => Status::internal(error.to_string()),
+    }
+}
+
+impl Workers {
+    /// Takes an upload in. The outer error is the stream's, the inner one the store's.
+    async fn receive(
+        &self,
+        id: ArtifactId,
+        first: PutArtifactRequest,
+        mut rest: Streaming<PutArtifactRequest>,
+    ) -> Result<Result<(), ArtifactError>, Status> {
+        let mut upload = match self.core.store.begin() {
+            Ok(upload) => upload,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut piece = Some(first);
+        let mut size = 0;
+        while let Some(PutArtifactRequest { chunk, .. }) = piece {
+            size += chunk.len();
+            if size > LARGEST_ARTIFACT {
+                return Err(Status::resource_exhausted("an artifact may have at most 8 GiB"));
+            }
+            if let Err(error) = upload.write(&chunk) {
+                return Ok(Err(error));
+            }
+            piece = rest.message().await?;
+        }
+        tokio::task::spawn_blocking(move || upload.finish(&id))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))
     }
 }
 
@@ -118,8 +148,7 @@ impl WorkerService for Workers {
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
         let request = request.into_inner();
         let running = leases(request.running)?;
-        let answer =
-            self.core.call(move |core| (core.heartbeat(&request.worker, running), core.is_draining())).await?;
+        let answer = self.core.call(move |core| (core.heartbeat(&request.worker, running), core.is_draining())).await?;
         let (Some(revoked), drain) = answer else { return Err(unregistered()) };
         Ok(Response::new(HeartbeatResponse { revoked: revoked.into_iter().map(Into::into).collect(), drain }))
     }
@@ -166,21 +195,17 @@ impl WorkerService for Workers {
         if self.core.store.contains(&id) {
             return Ok(Response::new(PutArtifactResponse {}));
         }
-        let mut upload = self.core.store.begin().map_err(artifact_status)?;
-        let mut size = first.chunk.len();
-        upload.write(&first.chunk).map_err(artifact_status)?;
-        while let Some(piece) = stream.message().await? {
-            size += piece.chunk.len();
-            if size > LARGEST_ARTIFACT {
-                return Err(Status::resource_exhausted("an artifact may have at most 8 GiB"));
+        match self.receive(id, first, stream).await? {
+            Ok(()) => Ok(Response::new(PutArtifactResponse {})),
+            Err(error) => {
+                let status = artifact_status(&error);
+                if let ArtifactError::Io { dir, source } = error {
+                    // A state directory that takes no more is a reason to stop, not to let workers try for ever.
+                    let _ = self.core.call(|core| core.storage_failed(dir, source)).await;
+                }
+                Err(status)
             }
-            upload.write(&piece.chunk).map_err(artifact_status)?;
         }
-        tokio::task::spawn_blocking(move || upload.finish(&id))
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(artifact_status)?;
-        Ok(Response::new(PutArtifactResponse {}))
     }
 
     type GetArtifactStream = ReceiverStream<Result<GetArtifactResponse, Status>>;
@@ -194,7 +219,7 @@ impl WorkerService for Workers {
         let content = tokio::task::spawn_blocking(move || store.get(&id))
             .await
             .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(artifact_status)?;
+            .map_err(|error| artifact_status(&error))?;
         let content = tonic::codegen::Bytes::from(content);
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         tokio::spawn(async move {

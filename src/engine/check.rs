@@ -46,7 +46,10 @@ impl Engine {
         }
         for holder in self.ready.holders() {
             for id in self.ready.held_by(holder) {
-                assert!(self.ready.contains(id, self.tasks[id.0 as usize].seconds), "a holder's queue is part of the whole");
+                assert!(
+                    self.ready.contains(id, self.tasks[id.0 as usize].seconds),
+                    "a holder's queue is part of the whole"
+                );
             }
         }
     }
@@ -85,8 +88,8 @@ impl Engine {
                 }
             }
             assert_eq!(counts, entry.counts, "sweep {sweep}: counts");
-            for kind in 0..2 {
-                assert!((open[kind] - entry.open_seconds[kind]).abs() < 1e-3 * (1.0 + open[kind]), "sweep {sweep}: seconds");
+            for (counted, kept) in open.iter().zip(entry.open_seconds) {
+                assert!((counted - kept).abs() < 1e-3 * (1.0 + counted), "sweep {sweep}: seconds");
             }
             assert!(!counts.iter().all(KindCounts::is_complete), "sweep {sweep}: complete, but not finished");
         }

@@ -20,16 +20,42 @@ pub enum Event {
     /// A sweep is no longer wanted.
     Cancel(SweepId),
     /// A worker has connected, for the first time or again, and says what it still holds.
-    Register { worker: WorkerId, slots: u32, running: Vec<Lease> },
-    Acquire { worker: WorkerId, request: u64, free_slots: u32, prefetch: u32 },
-    Heartbeat { worker: WorkerId, running: Vec<Lease> },
+    Register {
+        worker: WorkerId,
+        slots: u32,
+        running: Vec<Lease>,
+    },
+    Acquire {
+        worker: WorkerId,
+        request: u64,
+        free_slots: u32,
+        prefetch: u32,
+    },
+    Heartbeat {
+        worker: WorkerId,
+        running: Vec<Lease>,
+    },
     /// An answer; `epochs` lists the checkpoints of a training run and is absent for an evaluation.
-    Commit { worker: WorkerId, lease: Lease, epochs: Option<Vec<u32>>, seconds: f64 },
-    Fail { worker: WorkerId, lease: Lease, failure: Failure, message: String },
+    Commit {
+        worker: WorkerId,
+        lease: Lease,
+        epochs: Option<Vec<u32>>,
+        seconds: f64,
+    },
+    Fail {
+        worker: WorkerId,
+        lease: Lease,
+        failure: Failure,
+        message: String,
+    },
     /// A worker says goodbye and hands back what it holds.
-    Leave { worker: WorkerId },
+    Leave {
+        worker: WorkerId,
+    },
     /// A worker is known to be dead.
-    Lost { worker: WorkerId },
+    Lost {
+        worker: WorkerId,
+    },
     /// Time has passed.
     Tick,
     /// No new leases from now on.
@@ -138,13 +164,31 @@ pub enum Verdict {
 /// A durable fact. The ledger stores these in order and nothing else of the engine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    Leased { lease: Lease, worker: WorkerId },
+    Leased {
+        lease: Lease,
+        worker: WorkerId,
+    },
     /// Given back without an answer and without fault.
-    Released { lease: Lease, why: String },
+    Released {
+        lease: Lease,
+        why: String,
+    },
     /// `epochs` as in [`Event::Commit`].
-    Committed { lease: Lease, worker: WorkerId, epochs: Option<Vec<u32>> },
+    Committed {
+        lease: Lease,
+        worker: WorkerId,
+        epochs: Option<Vec<u32>>,
+    },
     /// `fatal` when the task's retries are used up.
-    Failed { lease: Lease, worker: WorkerId, failure: Failure, message: String, fatal: bool },
+    Failed {
+        lease: Lease,
+        worker: WorkerId,
+        failure: Failure,
+        message: String,
+        fatal: bool,
+    },
     /// A failed task gets a new budget.
-    Revived { task: TaskKey },
+    Revived {
+        task: TaskKey,
+    },
 }

@@ -1,7 +1,9 @@
 //! Sweeps: which tasks are wanted, how far they are, and the durable transitions of a task.
 
 use super::task::{Task, Work};
-use super::{Admission, Effect, Engine, Failure, Lease, Millis, NewWork, Record, Status, SweepId, TaskId, WorkerId, leases};
+use super::{
+    Admission, Effect, Engine, Failure, Lease, Millis, NewWork, Record, Status, SweepId, TaskId, WorkerId, leases,
+};
 use crate::plan::TaskKey;
 
 /// How many tasks of one kind stand where.
@@ -179,7 +181,11 @@ impl Engine {
         let status = match (task.status, task.work) {
             // A training run whose checkpoints are not all there has more to do, even if it was done before.
             (Status::Done | Status::Ready, Work::Train) => {
-                if self.trains[&id].is_complete() { Status::Done } else { Status::Ready }
+                if self.trains[&id].is_complete() {
+                    Status::Done
+                } else {
+                    Status::Ready
+                }
             }
             (Status::Blocked | Status::Ready | Status::Skipped, Work::Evaluate { train, epoch }) => {
                 if self.trains[&train].have.contains(&epoch) {
@@ -401,8 +407,9 @@ impl Engine {
     pub fn progress(&self, sweep: SweepId) -> Option<SweepProgress> {
         let entry = self.sweeps.get(&sweep)?;
         let (_, slots) = self.fleet();
-        let [all, open] = [entry.seconds, entry.open_seconds]
-            .map(|seconds| seconds.iter().enumerate().map(|(kind, s)| s.max(0.0) * self.measured.ratio(kind)).sum::<f64>());
+        let [all, open] = [entry.seconds, entry.open_seconds].map(|seconds| {
+            seconds.iter().enumerate().map(|(kind, s)| s.max(0.0) * self.measured.ratio(kind)).sum::<f64>()
+        });
         let known = slots > 0 && !self.measured.is_empty();
         Some(SweepProgress {
             state: entry.state,

@@ -282,7 +282,8 @@ fn a_worker_gets_the_checkpoints_it_holds_first() {
 #[test]
 fn short_tasks_are_prefetched_and_long_ones_are_not() {
     let mut bench = Bench::new();
-    let tasks = |seconds: f32| (0..100).map(move |n| NewTask { key: key(n), work: NewWork::Train { keep: vec![1] }, seconds });
+    let tasks =
+        |seconds: f32| (0..100).map(move |n| NewTask { key: key(n), work: NewWork::Train { keep: vec![1] }, seconds });
     bench.apply(Event::Admit(Admission { sweep: 1, revive: true, tasks: tasks(0.01).collect() }));
     bench.register("a");
     let granted = |bench: &mut Bench, request| {

@@ -137,7 +137,11 @@ impl Fleet {
     ///
     /// # Errors
     /// When the first ones cannot be started.
-    pub fn start(template: &LocalWorker, count: u32, deaths: &mpsc::UnboundedSender<Death>) -> Result<Fleet, LaunchError> {
+    pub fn start(
+        template: &LocalWorker,
+        count: u32,
+        deaths: &mpsc::UnboundedSender<Death>,
+    ) -> Result<Fleet, LaunchError> {
         let fleet = Fleet { stop: Default::default(), tasks: Default::default() };
         for index in 1..=count {
             let worker = LocalWorker { name: format!("{}-{index}", template.name), ..template.clone() };

@@ -24,7 +24,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum LedgerError {
     #[error("cannot write to the state directory {dir}", dir = .dir.display())]
-    #[diagnostic(help("check its permissions and that the disk is neither full nor mounted read-only, or choose another with --out or --state"))]
+    #[diagnostic(help(
+        "check its permissions and that the disk is neither full nor mounted read-only, or choose another with --out or --state"
+    ))]
     Unwritable { dir: PathBuf, source: std::io::Error },
     #[error("another epsweep is at work on {dir}", dir = .dir.display())]
     #[diagnostic(help("wait for it, stop it, or give this run a directory of its own"))]
@@ -39,10 +41,14 @@ pub enum LedgerError {
     #[diagnostic(help("nothing that was computed is lost: free some space and start the same command again"))]
     Full { path: PathBuf, source: rusqlite::Error },
     #[error("cannot write to the ledger {path}", path = .path.display())]
-    #[diagnostic(help("nothing that was computed is lost: see to the disk (full? over quota? a file size limit?) and start the same command again"))]
+    #[diagnostic(help(
+        "nothing that was computed is lost: see to the disk (full? over quota? a file size limit?) and start the same command again"
+    ))]
     Write { path: PathBuf, source: rusqlite::Error },
     #[error("the ledger {path} failed", path = .path.display())]
-    #[diagnostic(help("if the disk is sound, keep the file and report this; `sqlite3 FILE 'PRAGMA integrity_check'` says more"))]
+    #[diagnostic(help(
+        "if the disk is sound, keep the file and report this; `sqlite3 FILE 'PRAGMA integrity_check'` says more"
+    ))]
     Sqlite { path: PathBuf, source: rusqlite::Error },
     #[error("the ledger {path} holds something unreadable: {what}", path = .path.display())]
     #[diagnostic(help("keep the file and report this"))]
@@ -76,8 +82,7 @@ impl Ledger {
     pub fn open(dir: &Path) -> Result<Ledger, LedgerError> {
         let unwritable = |source| LedgerError::Unwritable { dir: dir.into(), source };
         std::fs::create_dir_all(dir).map_err(unwritable)?;
-        let lock =
-            OpenOptions::new().create(true).append(true).open(dir.join("lock")).map_err(unwritable)?;
+        let lock = OpenOptions::new().create(true).append(true).open(dir.join("lock")).map_err(unwritable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => return Err(LedgerError::Locked { dir: dir.into() }),
@@ -121,10 +126,8 @@ impl Ledger {
     fn create_schema(&mut self) -> Result<(), LedgerError> {
         let path = path_in(&self.dir);
         let fails = |source| classify(&path, source);
-        let tables: u32 = self
-            .connection
-            .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
-            .map_err(fails)?;
+        let tables: u32 =
+            self.connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(fails)?;
         if tables > 0 {
             return Ok(());
         }

@@ -47,7 +47,11 @@ impl Ledger {
             Some(position) => Ok(sweeps.swap_remove(position)),
             None => {
                 let names: Vec<_> = sweeps.into_iter().map(|sweep| sweep.name).collect();
-                let known = if names.is_empty() { "nothing was run there yet".into() } else { format!("it holds: {}", names.join(", ")) };
+                let known = if names.is_empty() {
+                    "nothing was run there yet".into()
+                } else {
+                    format!("it holds: {}", names.join(", "))
+                };
                 let named = name.map(|name| format!(" called {name:?}")).unwrap_or_default();
                 Err(LedgerError::NoSweep { dir: self.dir().into(), named, known })
             }
@@ -227,7 +231,8 @@ impl Ledger {
     fn workers_of(&self, costs: &[Cost]) -> Result<Vec<WorkerInfo>, LedgerError> {
         let names: HashSet<&str> = costs.iter().map(|cost| cost.worker.as_str()).collect();
         let query = || -> rusqlite::Result<Vec<WorkerInfo>> {
-            let sql = "SELECT worker, host, slots, device, version, libtorch FROM workers ORDER BY first_seen_ms, worker";
+            let sql =
+                "SELECT worker, host, slots, device, version, libtorch FROM workers ORDER BY first_seen_ms, worker";
             let mut statement = self.connection.prepare(sql)?;
             let rows = statement.query_map([], |row| {
                 Ok(WorkerInfo {

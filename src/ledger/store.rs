@@ -114,8 +114,13 @@ impl Ledger {
 
     fn add_trials(&self, id: SweepId, plan: &Plan) -> Result<(), LedgerError> {
         for (position, (planned, trial)) in plan.trials.iter().zip(&plan.sweep.trials).enumerate() {
-            let axes: serde_json::Map<_, _> =
-                plan.sweep.axes.iter().zip(&trial.axes).map(|(axis, value)| (axis.clone(), value.clone().into())).collect();
+            let axes: serde_json::Map<_, _> = plan
+                .sweep
+                .axes
+                .iter()
+                .zip(&trial.axes)
+                .map(|(axis, value)| (axis.clone(), value.clone().into()))
+                .collect();
             self.execute(
                 "INSERT INTO sweep_trials VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 (
@@ -154,7 +159,8 @@ impl Ledger {
     /// When SQLite fails or a row cannot be understood.
     pub fn sweeps(&self) -> Result<Vec<StoredSweep>, LedgerError> {
         let fails = |source| self.fails(source);
-        let sql = "SELECT id, name, yaml, source, base_dir, data, state, submitted_ms, ended_ms FROM live_sweeps ORDER BY id";
+        let sql =
+            "SELECT id, name, yaml, source, base_dir, data, state, submitted_ms, ended_ms FROM live_sweeps ORDER BY id";
         let mut statement = self.connection.prepare_cached(sql).map_err(fails)?;
         let rows = statement
             .query_map([], |row| {

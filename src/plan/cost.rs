@@ -49,8 +49,7 @@ fn forward(model: &Model, data: &DataInfo) -> f64 {
 
 /// Multiply-accumulates of one forward pass of one example.
 fn macs(model: &Model, data: &DataInfo) -> f64 {
-    let [channels, height, width, classes] =
-        [data.channels, data.height, data.width, data.classes].map(f64::from);
+    let [channels, height, width, classes] = [data.channels, data.height, data.width, data.classes].map(f64::from);
     let pixels = channels * height * width;
     match model {
         Model::Linear {} => pixels * classes,

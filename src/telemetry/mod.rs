@@ -40,9 +40,12 @@ pub fn init(format: LogFormat, default_level: &str, file: Option<&Path>) -> Resu
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let stderr: Box<dyn Layer<Registry> + Send + Sync> = match format {
-        LogFormat::Text => {
-            tracing_subscriber::fmt::layer().with_writer(Stderr).with_ansi(colours).with_target(false).with_filter(filter).boxed()
-        }
+        LogFormat::Text => tracing_subscriber::fmt::layer()
+            .with_writer(Stderr)
+            .with_ansi(colours)
+            .with_target(false)
+            .with_filter(filter)
+            .boxed(),
         LogFormat::Json => json(Stderr).with_filter(filter).boxed(),
     };
     let file = match file {

@@ -1,11 +1,11 @@
 //! `epsweep-worker`: its options, its signals, its exit codes.
 
-use epsweep::program::{Exit, Failure, Output, block_on, finish, style_errors, terminate_signal};
-use epsweep::coordinator::Bearer;
 use crate::lab::{self, Device};
-use epsweep::telemetry;
 use crate::worker::{LinkError, Options, WorkerError};
 use clap::Parser;
+use epsweep::coordinator::Bearer;
+use epsweep::program::{Exit, Failure, Output, block_on, finish, style_errors, terminate_signal};
+use epsweep::telemetry;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -62,7 +62,8 @@ pub fn main() -> ExitCode {
 async fn work(cli: Cli) -> Result<Exit, Failure> {
     telemetry::init(cli.output.log_format, cli.output.level(false), cli.log_file.as_deref()).map_err(Failure::usage)?;
     let (device, device_name) = parse_device(&cli.device)?;
-    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "host".into());
+    let host =
+        nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "host".into());
     let shutdown = CancellationToken::new();
     let interrupted = watch_signals(&cli, &shutdown)?;
     let options = Options {
@@ -101,9 +102,10 @@ fn parse_device(text: &str) -> Result<(Device, String), Failure> {
     let found = lab::cuda_devices();
     if index >= found {
         let help = "nvidia-smi lists the GPUs; the libtorch must be a CUDA build (set LIBTORCH when building)";
-        return Err(Failure::usage(
-            miette::miette!(help = help, "there is no {text}: libtorch sees {found} CUDA devices here"),
-        ));
+        return Err(Failure::usage(miette::miette!(
+            help = help,
+            "there is no {text}: libtorch sees {found} CUDA devices here"
+        )));
     }
     Ok((Device::Cuda(index), format!("cuda:{index}")))
 }
@@ -135,7 +137,8 @@ fn watch_signals(cli: &Cli, shutdown: &CancellationToken) -> Result<Cancellation
 
 /// Names end up in file names and tables, so anything unusual becomes a dash.
 fn default_name(host: &str) -> String {
-    let host: String = host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).take(40).collect();
+    let host: String =
+        host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).take(40).collect();
     format!("{host}-{}", std::process::id())
 }
 

@@ -1,9 +1,9 @@
 //! What a task needs before it can start: its checkpoint, its data.
 
 use super::link::{Link, LinkError, bounded};
+use crate::lab::{Images, LabData, RawImages};
 use epsweep::artifacts::{ArtifactId, Store};
 use epsweep::data::{self, DataSet};
-use crate::lab::{Images, LabData, RawImages};
 use epsweep::proto::{GetArtifactRequest, PutArtifactRequest};
 use epsweep::spec::Dataset;
 use std::collections::HashMap;

@@ -22,7 +22,9 @@ pub enum LinkError {
     #[diagnostic(help("write HOST:PORT, as `epsweep serve` printed it"))]
     Address { address: String },
     #[error("no coordinator answers at {address} ({reason})")]
-    #[diagnostic(help("is `epsweep serve` running there, and can this machine reach it? Tried for {seconds} s; --connect-timeout waits longer"))]
+    #[diagnostic(help(
+        "is `epsweep serve` running there, and can this machine reach it? Tried for {seconds} s; --connect-timeout waits longer"
+    ))]
     Unreachable { address: String, seconds: u64, reason: String },
     #[error("the coordinator at {address} refused: {reason}")]
     Refused { address: String, reason: String },
@@ -78,8 +80,8 @@ impl Link {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_while_idle(true);
         // Acquire waits at the coordinator; all other calls are bounded one by one.
-        let client = WorkerServiceClient::with_interceptor(endpoint.connect_lazy(), token)
-            .max_decoding_message_size(256 << 20);
+        let client =
+            WorkerServiceClient::with_interceptor(endpoint.connect_lazy(), token).max_decoding_message_size(256 << 20);
         // The seed only spreads the retries of many workers; no result depends on it.
         let seed = blake3::hash(identity.worker.as_bytes()).as_bytes()[..8].try_into().map(u64::from_le_bytes);
         Ok(Link {
@@ -182,9 +184,17 @@ impl Link {
             };
             if started.elapsed() > patience {
                 let reason = root_cause(&status);
-                return Err(LinkError::Unreachable { address: self.address.clone(), seconds: patience.as_secs(), reason });
+                return Err(LinkError::Unreachable {
+                    address: self.address.clone(),
+                    seconds: patience.as_secs(),
+                    reason,
+                });
             }
-            tracing::debug!(error = root_cause(&status), pause_ms = pause.as_millis() as u64, "coordinator does not answer");
+            tracing::debug!(
+                error = root_cause(&status),
+                pause_ms = pause.as_millis() as u64,
+                "coordinator does not answer"
+            );
             tokio::time::sleep(self.jittered(pause)).await;
             pause = (pause * 2).min(BACKOFF.1);
         }

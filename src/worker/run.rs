@@ -3,10 +3,10 @@
 use super::fetch::{self, DataCache};
 use super::link::{Identity, Link, LinkError, bounded, parse_leases};
 use super::slots::{self, Answer, Done, Job, Shared};
+use crate::lab::{Checkpoint, Device, Passes};
 use epsweep::artifacts::{ArtifactError, ArtifactId, Store};
 use epsweep::coordinator::Bearer;
 use epsweep::engine::{Failure, Lease};
-use crate::lab::{Checkpoint, Device, Passes};
 use epsweep::plan::TaskKey;
 use epsweep::proto::{
     self, AcquireRequest, AcquireResponse, CommitRequest, EvaluateAnswer, FailRequest, FailureKind, HeartbeatRequest,
@@ -128,7 +128,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         libtorch: options.libtorch,
     };
     let named = held.clone();
-    let link = Link::new(&options.connect, options.token, identity, options.patience, Arc::new(move || named.leases()))?;
+    let link =
+        Link::new(&options.connect, options.token, identity, options.patience, Arc::new(move || named.leases()))?;
     let shared = Arc::new(Shared {
         device: options.device,
         data: DataCache::default(),
@@ -229,7 +230,9 @@ impl Worker {
         }
         self.deliveries.spawn(async move {
             let fetched = match ArtifactId::parse(&job.sent.checkpoint) {
-                Some(id) => fetch::artifact(&worker.link, &worker.shared.checkpoints, &id).await.map_err(|e| e.to_string()),
+                Some(id) => {
+                    fetch::artifact(&worker.link, &worker.shared.checkpoints, &id).await.map_err(|e| e.to_string())
+                }
                 None => Err("the lease names no checkpoint".into()),
             };
             match fetched {
@@ -321,8 +324,7 @@ impl Worker {
             Failure::Preempted => FailureKind::Preempted,
             Failure::LostWorker | Failure::Bug => FailureKind::Bug,
         };
-        let message =
-            FailRequest { worker: self.link.worker(), lease: Some(lease.into()), kind: kind.into(), message };
+        let message = FailRequest { worker: self.link.worker(), lease: Some(lease.into()), kind: kind.into(), message };
         self.link
             .call(CALL_TIMEOUT, |mut client, timeout| {
                 let message = message.clone();

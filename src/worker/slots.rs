@@ -1,9 +1,9 @@
 //! Slots: threads that compute, one task at a time each, with one libtorch thread.
 
 use super::fetch::DataCache;
+use crate::lab::{self, Device, EpochReport, EvaluateRequest, LabError, Passes, TrainRequest, Watch};
 use epsweep::artifacts::{ArtifactId, Store};
 use epsweep::engine::{Failure, Lease};
-use crate::lab::{self, Device, EpochReport, EvaluateRequest, LabError, Passes, TrainRequest, Watch};
 use epsweep::outcome::{Known, Level};
 use epsweep::plan::{EvaluateQuestion, Question, TaskKey, TrainQuestion};
 use epsweep::proto;

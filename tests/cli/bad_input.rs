@@ -39,8 +39,16 @@ fn a_missing_file_and_an_unknown_verb_are_mistakes_of_the_command_line() {
 
 /// A tiny MNIST in IDX files: `train` and `test` images with as many labels.
 fn write_mnist(folder: &Folder, labels: usize) {
-    let images = |count: u32| [&[0, 0, 8, 3][..], &count.to_be_bytes(), &28u32.to_be_bytes(), &28u32.to_be_bytes(),
-        &vec![7; count as usize * 784]].concat();
+    let images = |count: u32| {
+        [
+            &[0, 0, 8, 3][..],
+            &count.to_be_bytes(),
+            &28u32.to_be_bytes(),
+            &28u32.to_be_bytes(),
+            &vec![7; count as usize * 784],
+        ]
+        .concat()
+    };
     let label = |count: u32| [&[0, 0, 8, 1][..], &count.to_be_bytes(), &vec![3; count as usize]].concat();
     let put = |name: &str, bytes: Vec<u8>| std::fs::write(path(folder, "mnist").join(name), bytes).unwrap();
     std::fs::create_dir_all(path(folder, "mnist")).unwrap();
@@ -92,7 +100,10 @@ fn a_port_in_use_and_a_public_listener_without_a_token_are_refused() {
 fn two_coordinators_cannot_share_a_state_directory() {
     let folder = Folder::with(SMALL);
     let (_first, _) = folder.serve(&[]);
-    folder.epsweep(&["serve", "--listen", "127.0.0.1:0", "--state", "state"]).expect(2).says(&["another epsweep", "state"]);
+    folder
+        .epsweep(&["serve", "--listen", "127.0.0.1:0", "--state", "state"])
+        .expect(2)
+        .says(&["another epsweep", "state"]);
     folder.epsweep(&["run", "sweep.yaml", "--out", "state"]).expect(2).says(&["another epsweep"]);
 }
 

@@ -112,7 +112,8 @@ impl Folder {
     pub fn log_lines(&self, state: &str, words: &[&str]) -> Vec<String> {
         let Ok(files) = std::fs::read_dir(self.path().join(state).join("logs")) else { return Vec::new() };
         let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap_or_default());
-        texts.flat_map(|text| text.lines().map(String::from).collect::<Vec<_>>())
+        texts
+            .flat_map(|text| text.lines().map(String::from).collect::<Vec<_>>())
             .filter(|line| words.iter().all(|word| line.contains(word)))
             .collect()
     }

@@ -7,7 +7,8 @@ use serde_json::Value;
 fn the_json_lines_tell_every_tasks_story() {
     let folder = Folder::with(SMALL);
     folder.epsweep(&["run", "sweep.yaml", "--workers", "2", "--out", "out"]).expect(0);
-    let parse = |lines: Vec<String>| -> Vec<Value> { lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    let parse =
+        |lines: Vec<String>| -> Vec<Value> { lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect() };
     let leased = parse(folder.log_lines("out", &["\"message\":\"leased\""]));
     let committed = parse(folder.log_lines("out", &["\"message\":\"committed\""]));
     assert_eq!((leased.len(), committed.len()), (20, 20), "4 train and 16 evaluate tasks");

@@ -38,7 +38,8 @@ fn an_edited_file_runs_only_what_is_new() {
     folder.epsweep(&["run", "sweep.yaml", "--out", "out"]).expect(0);
     let before = folder.costs("out/report");
 
-    let edited = SMALL.replace("seeds: 2", "seeds: 3").replace("[0, 0.05, 0.1, 0.2]", "[0, 0.05, 0.07, 0.1, 0.15, 0.2]");
+    let edited =
+        SMALL.replace("seeds: 2", "seeds: 3").replace("[0, 0.05, 0.1, 0.2]", "[0, 0.05, 0.07, 0.1, 0.15, 0.2]");
     folder.write("edited.yaml", &edited);
     folder.epsweep(&["run", "edited.yaml", "--out", "out"]).expect(0);
     let after = folder.costs("out/report");

@@ -1,8 +1,8 @@
 //! Attacks: known answers, the lattice of levels, and reuse of earlier answers.
 
-use crate::setting::*;
 use crate::lab::models::{Network, architecture};
 use crate::lab::{Device, EvaluateRequest, Images, LabData, LabError, evaluate, weights};
+use crate::setting::*;
 use epsweep::outcome::{Known, Level};
 use epsweep::plan::question::EvaluateQuestion;
 use epsweep::spec::{Attack, Method, Model, Norm};

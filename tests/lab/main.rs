@@ -1,7 +1,9 @@
 //! The lab, end to end on small data, and against PyTorch.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 #[path = "../../src/lab/mod.rs"]
-#[allow(dead_code)] // the worker uses what these tests do not
+#[allow(dead_code, unused_imports)] // the worker uses what these tests do not
 mod lab;
 
 mod attacks;

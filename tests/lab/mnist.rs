@@ -1,8 +1,8 @@
 //! Measurements on MNIST, by hand: `EPSWEEP_MNIST=DIR cargo test --test lab mnist -- --ignored --nocapture`,
 //! with MNIST's four IDX files, gzipped, in DIR.
 
-use crate::setting::*;
 use crate::lab::{Images, LabData, RawImages};
+use crate::setting::*;
 use epsweep::plan::question::{EvaluateQuestion, TrainQuestion};
 use epsweep::spec::{Attack, Method, Model, Norm, Optimizer};
 use std::io::Read;

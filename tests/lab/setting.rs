@@ -1,8 +1,10 @@
 //! What the tests share: synthetic data, short questions, and watches.
 
+use crate::lab::attacks::EvaluateAnswer;
+use crate::lab::training::TrainAnswer;
 use crate::lab::{
-    Checkpoint, Device, EpochReport, EvaluateAnswer, EvaluateRequest, Images, LabData, LabError, TrainAnswer,
-    TrainRequest, Watch, evaluate, streams::Key, train,
+    Checkpoint, Device, EpochReport, EvaluateRequest, Images, LabData, LabError, TrainRequest, Watch, evaluate,
+    streams::Key, train,
 };
 use epsweep::outcome::Known;
 use epsweep::plan::question::{ALGORITHM_VERSION, DataId, EvaluateQuestion, TaskKey, TrainQuestion};

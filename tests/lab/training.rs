@@ -1,7 +1,7 @@
 //! Training: it learns, it is a function of its question, and a kill costs nothing but time.
 
-use crate::setting::*;
 use crate::lab::LabError;
+use crate::setting::*;
 use epsweep::spec::{Method, Model, Norm, Schedule};
 
 fn methods() -> Vec<Method> {

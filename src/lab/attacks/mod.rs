@@ -14,10 +14,10 @@ use super::error::guarded;
 use super::models::{Network, architecture};
 use super::streams::Key;
 use super::{LabData, LabError, Passes, Watch};
+use engine::{Engine, Ladder};
 use epsweep::outcome::{Known, Level};
 use epsweep::plan::question::EvaluateQuestion;
 use epsweep::spec::{Attack, Norm};
-use engine::{Engine, Ladder};
 use tch::Device;
 
 /// An evaluation to run.

@@ -1,0 +1,37 @@
+# Two commands matter: `make demo` and `make test`. Everything they need is set up on the way.
+
+CARGO  ?= cargo
+PYTHON ?= python3
+BIN    := $(or $(CARGO_TARGET_DIR),target)/debug
+# nextest runs the tests in parallel processes; without it, cargo's own runner does.
+RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
+
+.PHONY: help setup build demo test check fix bench-workers
+
+help:            ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup:           ## find or install libtorch, and tell cargo where it is
+	@$(PYTHON) scripts/setup_libtorch.py
+
+build: setup     ## both programs, in target/debug
+	$(CARGO) build --locked --bins
+
+demo: build      ## a real sweep on the embedded digits over two worker processes, up to its report
+	$(BIN)/epsweep run examples/digits.yaml --workers 2
+	@echo "open runs/digits/report/index.html in a browser"
+
+test: setup      ## all tests
+	$(CARGO) $(RUNNER) --locked
+
+check: setup     ## format, lints, docs; changes nothing
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+fix: setup       ## mend what `check` can mend
+	$(CARGO) fmt
+	$(CARGO) clippy --fix --allow-dirty --allow-staged --all-targets
+
+bench-workers: build  ## how much faster two workers are than one, on equal tasks
+	$(PYTHON) scripts/bench_workers.py $(BIN)/epsweep
