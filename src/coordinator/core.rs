@@ -1,7 +1,8 @@
 //! The one thread that owns the engine and the ledger.
 
 use super::answer::Answer;
-use super::live::LiveSweep;
+use super::live::{Fatal, LiveSweep};
+use super::log::remember;
 use super::prepare::{Prepared, replan};
 use crate::artifacts::{ArtifactError, Store};
 use crate::engine::{
@@ -72,13 +73,14 @@ pub struct Core {
     engine: Engine,
     ledger: Ledger,
     store: Store,
-    sweeps: BTreeMap<SweepId, LiveSweep>,
+    pub(super) sweeps: BTreeMap<SweepId, LiveSweep>,
     started: Instant,
     wake: watch::Sender<u64>,
     woken: bool,
     notices: mpsc::UnboundedSender<Notice>,
     /// Sweeps that have ended in this group: told to others once that is on disk.
     ended: Vec<(SweepId, String)>,
+    fatal: Fatal,
     broken: Option<LedgerError>,
     /// No lease is granted and workers are told to leave.
     draining: bool,
@@ -126,6 +128,7 @@ impl Core {
             woken: false,
             notices,
             ended: Vec::new(),
+            fatal: Fatal::new(),
             broken: None,
             draining: false,
         };
@@ -140,10 +143,11 @@ impl Core {
 
     fn recover(&mut self, recovery: Recovery) -> Result<(), LedgerError> {
         let now = self.now();
-        let engine = &mut self.engine;
+        let (engine, fatal) = (&mut self.engine, &mut self.fatal);
         let mut records = 0u64;
         self.ledger.replay(|record| {
             engine.replay(&record, now);
+            remember(fatal, &record);
             records += 1;
         })?;
         if recovery == Recovery::Fresh {
@@ -216,6 +220,7 @@ impl Core {
         for effect in effects {
             match effect {
                 Effect::Persist(record) => {
+                    remember(&mut self.fatal, &record);
                     self.log(&record);
                     let written = self.ledger.append(&record, unix_ms());
                     self.keep(written);
@@ -242,52 +247,8 @@ impl Core {
         self.woken = true;
         if let Some(live) = self.sweeps.get(&sweep) {
             let name = live.plan.sweep.name.clone();
-            tracing::info!(sweep = name, failed = live.failures.len(), "sweep {state}");
+            tracing::info!(sweep = name, failed = live.failures(&self.fatal).count(), "sweep {state}");
             self.ended.push((sweep, name));
-        }
-    }
-
-    /// One log line per state change, with the fields that people grep for.
-    fn log(&mut self, record: &Record) {
-        let (lease, worker) = match record {
-            Record::Leased { lease, worker }
-            | Record::Committed { lease, worker, .. }
-            | Record::Failed { lease, worker, .. } => (*lease, &**worker),
-            Record::Released { lease, .. } => (*lease, ""),
-            Record::Revived { task } => (Lease { task: *task, attempt: 0 }, ""),
-        };
-        let live = self.sweeps.values_mut().rev().find(|live| live.position(lease.task).is_some());
-        let sweep = live.as_ref().map(|live| live.plan.sweep.name.clone()).unwrap_or_default();
-        let (trial, kind) = live.as_ref().and_then(|live| live.words(lease.task)).unwrap_or_default();
-        let (task, attempt) = (lease.task.short(), lease.attempt);
-        match record {
-            Record::Leased { .. } => tracing::info!(sweep, trial, task, attempt, worker, kind, "leased"),
-            Record::Released { why, .. } => tracing::warn!(sweep, trial, task, attempt, kind, why, "released"),
-            // Logged by `commit`, which knows the seconds.
-            Record::Committed { .. } => {}
-            Record::Failed { failure, message, fatal, .. } => {
-                let failure = format!("{failure:?}");
-                if *fatal {
-                    tracing::error!(sweep, trial, task, attempt, worker, kind, failure, message, "failed for good");
-                    if let Some(live) = live {
-                        let name = live.trial_name(lease.task).unwrap_or_default();
-                        live.failures.push(format!("{name}: {message}"));
-                    }
-                } else {
-                    tracing::warn!(
-                        sweep,
-                        trial,
-                        task,
-                        attempt,
-                        worker,
-                        kind,
-                        failure,
-                        message,
-                        "failed, will be tried again"
-                    );
-                }
-            }
-            Record::Revived { .. } => tracing::info!(sweep, trial, task, kind, "gets another chance"),
         }
     }
 
@@ -489,8 +450,7 @@ impl Core {
 
     pub fn status(&self, name: &str) -> Option<proto::SweepStatus> {
         let id = self.find(name)?;
-        let (workers, slots) = self.engine.fleet();
-        Some(self.sweeps[&id].status(&self.engine.progress(id)?, workers, slots))
+        Some(self.sweeps[&id].status(&self.engine.progress(id)?, self.engine.fleet(), &self.fatal))
     }
 
     /// The newest revision of every sweep, oldest first.

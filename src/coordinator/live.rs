@@ -4,8 +4,11 @@ use crate::engine::{Admission, KindCounts, Lease, NewTask, NewWork, Status, Swee
 use crate::outcome::Known;
 use crate::plan::{Plan, Question, TaskKey, Work};
 use crate::proto;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+/// Why tasks failed for good, for as long as that is their last word.
+pub(super) type Fatal = BTreeMap<TaskKey, String>;
 
 /// A sweep that was admitted in this process's life.
 #[derive(Debug)]
@@ -15,8 +18,6 @@ pub(super) struct LiveSweep {
     /// JSON: where the data lies.
     dataset: Vec<u8>,
     position: HashMap<TaskKey, u32>,
-    /// One line per trial that failed for good.
-    pub failures: Vec<String>,
     pub report: Option<String>,
 }
 
@@ -24,7 +25,7 @@ impl LiveSweep {
     pub fn new(id: SweepId, plan: Arc<Plan>) -> LiveSweep {
         let position = plan.tasks.iter().enumerate().map(|(position, task)| (task.key, position as u32)).collect();
         let dataset = serde_json::to_vec(&plan.sweep.dataset).expect("a data set is a name and a path");
-        LiveSweep { id, plan, dataset, position, failures: Vec::new(), report: None }
+        LiveSweep { id, plan, dataset, position, report: None }
     }
 
     pub fn position(&self, task: TaskKey) -> Option<u32> {
@@ -85,8 +86,13 @@ impl LiveSweep {
         Some(self.plan.question(self.position(task)?))
     }
 
+    /// One line for each of its tasks that failed for good.
+    pub fn failures<'a>(&'a self, fatal: &'a Fatal) -> impl Iterator<Item = String> + 'a {
+        fatal.iter().filter_map(|(&task, message)| Some(format!("{}: {message}", self.trial_name(task)?)))
+    }
+
     /// How far it is, as clients see it.
-    pub fn status(&self, progress: &SweepProgress, workers: u32, slots: u32) -> proto::SweepStatus {
+    pub fn status(&self, progress: &SweepProgress, (workers, slots): (u32, u32), fatal: &Fatal) -> proto::SweepStatus {
         let counts = |counts: &KindCounts| proto::Counts {
             total: counts.total(),
             done: counts.of(Status::Done),
@@ -109,7 +115,7 @@ impl LiveSweep {
             remaining_seconds: progress.remaining_seconds.unwrap_or(-1.0),
             workers,
             slots,
-            failures: self.failures.iter().take(20).cloned().collect(),
+            failures: self.failures(fatal).take(20).collect(),
             report: self.report.clone().unwrap_or_default(),
             progress: progress.progress,
         }

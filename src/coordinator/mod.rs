@@ -15,6 +15,7 @@ mod auth;
 mod client_service;
 mod core;
 mod live;
+mod log;
 mod prepare;
 mod publish;
 mod server;

@@ -2,7 +2,7 @@
 //!
 //! A data set is identified by a digest over its decoded content, never by where it lies: the same
 //! images in another folder, or gzipped, answer the same questions. Pixels stay bytes, 4 times
-//! smaller than floats, and become numbers in [0,1] when they are asked for.
+//! smaller than floats, and become numbers in `[0,1]` when they are asked for.
 
 mod digits;
 mod error;
@@ -101,7 +101,7 @@ impl Examples {
         self.channels as usize * self.height as usize * self.width as usize
     }
 
-    /// The pixels of the examples at `indices`, in that order, as numbers in [0,1], NCHW.
+    /// The pixels of the examples at `indices`, in that order, as numbers in `[0,1]`, NCHW.
     ///
     /// # Panics
     /// When an index is not below [`Examples::count`].
@@ -111,7 +111,7 @@ impl Examples {
         bytes.map(|&byte| self.unit(byte)).collect()
     }
 
-    /// All pixels as numbers in [0,1], NCHW.
+    /// All pixels as numbers in `[0,1]`, NCHW.
     pub fn to_f32(&self) -> Vec<f32> {
         self.pixels.iter().map(|&byte| self.unit(byte)).collect()
     }

@@ -22,7 +22,7 @@ pub struct Curve {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CurvePoint {
-    /// In pixel units of [0, 1].
+    /// In pixel units of `[0,1]`.
     pub epsilon: f64,
     /// Examples whose outcome is known (under `all`: known to every attack), at least 1.
     pub n: usize,

@@ -31,7 +31,7 @@ pub struct Estimate {
 /// least 95 % of the time, for every n and every p; that is why it was preferred to Wilson's,
 /// which holds on average only and falls short near 0 and 1, where robust accuracies live.
 ///
-/// With `n = 0` nothing is known: [0, 1].
+/// With `n = 0` nothing is known: `[0,1]`.
 ///
 /// # Panics
 /// When `successes > n`.

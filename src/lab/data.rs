@@ -21,7 +21,7 @@ pub struct RawImages<'a> {
 /// Labelled images.
 #[derive(Debug)]
 pub struct Images {
-    /// `[n, channels, height, width]`, 32-bit floats in [0,1].
+    /// `[n, channels, height, width]`, 32-bit floats in `[0,1]`.
     pub pixels: Tensor,
     /// `[n]`, 64-bit integers.
     pub labels: Tensor,

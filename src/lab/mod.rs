@@ -16,7 +16,7 @@
 //! | [`training`] | methods, optimizers, schedules, exact resume |
 //! | [`attacks`] | threat-model geometry, the attacks, and the engine that keeps batches full |
 //!
-//! Inputs are NCHW, 32-bit floats in [0,1]; networks return logits. Everything runs without a graph
+//! Inputs are NCHW, 32-bit floats in `[0,1]`; networks return logits. Everything runs without a graph
 //! unless a function asks for one, and no libtorch error or panic leaves [`train`] or [`evaluate`].
 
 pub mod attacks;

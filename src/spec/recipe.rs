@@ -18,7 +18,7 @@ pub enum Norm {
     L2,
 }
 
-/// A network architecture. Inputs are NCHW in [0,1]; outputs are logits.
+/// A network architecture. Inputs are NCHW in `[0,1]`; outputs are logits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Model {
@@ -50,7 +50,7 @@ pub enum Method {
     Natural {},
     /// Cross-entropy on PGD examples (Madry et al., arXiv 1706.06083).
     Pgd {
-        /// Radius of the training attack, pixel units of [0,1].
+        /// Radius of the training attack, pixel units of `[0,1]`.
         epsilon: f64,
         /// Gradient steps of the training attack.
         #[serde(default = "default::method_steps")]
@@ -63,7 +63,7 @@ pub enum Method {
     },
     /// TRADES (Zhang et al., arXiv 1901.08573): CE(clean) + beta KL(clean || adversarial).
     Trades {
-        /// Radius of the training attack, pixel units of [0,1].
+        /// Radius of the training attack, pixel units of `[0,1]`.
         epsilon: f64,
         /// Weight of the robust term.
         #[serde(default = "default::trades_beta")]

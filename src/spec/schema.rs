@@ -99,7 +99,7 @@ struct Evaluation {
     #[schemars(length(min = 1))]
     epochs: Option<Vec<Epoch>>,
     norm: Option<Norm>,
-    /// Radii of the attacks, pixel units of [0,1]; 0 stands for clean accuracy.
+    /// Radii of the attacks, pixel units of `[0,1]`; 0 stands for clean accuracy.
     epsilons: Values,
     /// `[fgsm, pgd]` when absent.
     #[schemars(length(min = 1))]

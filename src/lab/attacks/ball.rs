@@ -1,4 +1,4 @@
-//! The geometry of a threat model: balls around images, cut with the pixel box [0,1].
+//! The geometry of a threat model: balls around images, cut with the pixel box `[0,1]`.
 //!
 //! All functions take the radius as a tensor `[n, 1, 1, 1]`, one per example, so that examples at
 //! different epsilons share a batch.
@@ -14,7 +14,7 @@ const RELATIVE_ROOM: f64 = 1e-6;
 const LINF_ROOM: f64 = 1e-7;
 const L2_ROOM: f64 = 1e-6;
 
-/// A norm and a radius per example, in pixel units of [0,1].
+/// A norm and a radius per example, in pixel units of `[0,1]`.
 #[derive(Debug)]
 pub struct Ball {
     pub norm: Norm,
@@ -41,7 +41,7 @@ impl Ball {
         }
     }
 
-    /// The point of the ball nearest to `point`, then cut to [0,1]; `origin` is the clean image.
+    /// The point of the ball nearest to `point`, then cut to `[0,1]`; `origin` is the clean image.
     ///
     /// Cutting moves every pixel towards the origin's, so it never leaves the ball again.
     pub fn project(&self, origin: &Tensor, point: &Tensor) -> Tensor {
@@ -61,7 +61,7 @@ impl Ball {
         self.project(origin, &(point + step * self.direction(gradient)))
     }
 
-    /// Which points lie inside the ball and inside [0,1], in 64 bits: `[n]`, boolean.
+    /// Which points lie inside the ball and inside `[0,1]`, in 64 bits: `[n]`, boolean.
     ///
     /// Tolerance for the rounding of 32-bit pixels: `radius * (1 + 1e-6)` plus 1e-7 (Linf) or 1e-6
     /// (L2). Points that are not numbers are outside.

@@ -9,7 +9,7 @@ use crate::lab::streams::Key;
 use epsweep::spec::Model;
 use tch::{Device, Kind, Tensor};
 
-/// A network with weights: NCHW images in [0,1] to logits.
+/// A network with weights: NCHW images in `[0,1]` to logits.
 #[derive(Debug)]
 pub struct Network {
     layers: Vec<Layer>,

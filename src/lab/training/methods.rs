@@ -82,7 +82,7 @@ pub fn divergence(logits: &Tensor, target: &Tensor) -> Tensor {
 /// The attack inside a training step: every row takes all steps.
 #[derive(Debug, Clone, Copy)]
 pub struct InnerAttack {
-    /// Pixel units of [0,1].
+    /// Pixel units of `[0,1]`.
     pub epsilon: f64,
     pub steps: u32,
     /// Pixel units; 2.5 epsilon / steps when absent.
@@ -91,7 +91,7 @@ pub struct InnerAttack {
 }
 
 impl InnerAttack {
-    /// Uniform in the ball, cut to [0,1].
+    /// Uniform in the ball, cut to `[0,1]`.
     fn random_start(&self, batch: &Batch) -> Tensor {
         let count = batch.images.size()[0] as usize;
         let draw = |stream: &mut Stream, total: usize| match self.norm {

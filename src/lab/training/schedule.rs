@@ -7,7 +7,7 @@ use std::f64::consts::PI;
 const ONE_CYCLE_START: f64 = 1.0 / 25.0;
 const ONE_CYCLE_END: f64 = ONE_CYCLE_START / 1e4;
 
-/// The factor for step `step` (from 0) of `total`, in [0, 1].
+/// The factor for step `step` (from 0) of `total`, in `[0,1]`.
 ///
 /// Equals PyTorch's MultiStepLR (milestones at `fraction * total` steps), CosineAnnealingLR
 /// (`T_max = total`) and OneCycleLR (without its momentum cycle), each stepped once per batch.
