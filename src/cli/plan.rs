@@ -2,7 +2,7 @@
 
 use super::printer;
 use crate::coordinator::Prepared;
-use crate::engine::{Admission, Engine, Event, NewTask, NewWork, Settings, Status};
+use crate::engine::{Admission, Engine, Event, Settings, Status};
 use crate::ledger::{self, Ledger};
 use crate::plan::{Plan, Work};
 use crate::program::{Exit, Failure};
@@ -129,15 +129,7 @@ fn answered(plan: &Plan, dir: &Path) -> Result<Vec<bool>, Failure> {
     // The same replay and admission that a run would begin with.
     let mut engine = Engine::new(Settings::default());
     ledger.replay(|record| engine.replay(&record, 0)).map_err(Failure::internal)?;
-    let tasks = plan.tasks.iter().map(|task| {
-        let trial = &plan.trials[task.trial as usize];
-        let work = match task.work {
-            Work::Train => NewWork::Train { keep: trial.keep.clone() },
-            Work::Evaluate { epoch, .. } => NewWork::Evaluate { train: trial.task, epoch },
-        };
-        NewTask { key: task.key, work, seconds: task.seconds }
-    });
-    engine.apply(Event::Admit(Admission { sweep: 0, tasks: tasks.collect(), revive: false }), 0);
+    engine.apply(Event::Admit(Admission::of(plan, 0, false)), 0);
     let statuses: std::collections::HashMap<_, _> = engine.statuses(0).collect();
     Ok(plan.tasks.iter().map(|task| statuses.get(&task.key) == Some(&Status::Done)).collect())
 }

@@ -285,9 +285,8 @@ impl Core {
     }
 
     fn admit_live(&mut self, id: SweepId, plan: Arc<Plan>, revive: bool) {
-        let live = LiveSweep::new(id, plan);
-        let admission = live.admission(revive);
-        self.sweeps.insert(id, live);
+        let admission = Admission::of(&plan, id, revive);
+        self.sweeps.insert(id, LiveSweep::new(id, plan));
         self.step(Event::Admit(admission));
     }
 

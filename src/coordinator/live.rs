@@ -1,6 +1,6 @@
 //! Sweeps as the coordinator holds them: their plan, and what a lease needs from it.
 
-use crate::engine::{Admission, KindCounts, Lease, NewTask, NewWork, Status, SweepId, SweepProgress, SweepState};
+use crate::engine::{KindCounts, Lease, Status, SweepId, SweepProgress, SweepState};
 use crate::outcome::Known;
 use crate::plan::{Plan, Question, TaskKey, Work};
 use crate::proto;
@@ -30,19 +30,6 @@ impl LiveSweep {
 
     pub fn position(&self, task: TaskKey) -> Option<u32> {
         self.position.get(&task).copied()
-    }
-
-    /// What the engine needs to know of the plan.
-    pub fn admission(&self, revive: bool) -> Admission {
-        let tasks = self.plan.tasks.iter().map(|task| {
-            let trial = &self.plan.trials[task.trial as usize];
-            let work = match task.work {
-                Work::Train => NewWork::Train { keep: trial.keep.clone() },
-                Work::Evaluate { epoch, .. } => NewWork::Evaluate { train: trial.task, epoch },
-            };
-            NewTask { key: task.key, work, seconds: task.seconds }
-        });
-        Admission { sweep: self.id, tasks: tasks.collect(), revive }
     }
 
     /// The words that logs use for a task: its trial's short id, and its kind.

@@ -1,7 +1,7 @@
 //! The language of the engine: what happens to it, what it wants done, what it wants remembered.
 
 use super::{SweepId, TaskId, WorkerId};
-use crate::plan::TaskKey;
+use crate::plan::{Plan, TaskKey, Work};
 use serde::{Deserialize, Serialize};
 
 /// A task as one worker holds it; the attempt is the fencing token.
@@ -70,6 +70,21 @@ pub struct Admission {
     /// Whether a person asked for it just now: then tasks that failed for reasons that may have
     /// gone get another chance. False when sweeps are admitted again after a restart.
     pub revive: bool,
+}
+
+impl Admission {
+    /// All tasks of a plan.
+    pub fn of(plan: &Plan, sweep: SweepId, revive: bool) -> Admission {
+        let tasks = plan.tasks.iter().map(|task| {
+            let trial = &plan.trials[task.trial as usize];
+            let work = match task.work {
+                Work::Train => NewWork::Train { keep: trial.keep.clone() },
+                Work::Evaluate { epoch, .. } => NewWork::Evaluate { train: trial.task, epoch },
+            };
+            NewTask { key: task.key, work, seconds: task.seconds }
+        });
+        Admission { sweep, tasks: tasks.collect(), revive }
+    }
 }
 
 #[derive(Debug, Clone)]

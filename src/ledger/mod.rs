@@ -25,7 +25,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub enum LedgerError {
     #[error("cannot write to the state directory {dir}", dir = .dir.display())]
     #[diagnostic(help(
-        "check its permissions and that the disk is neither full nor mounted read-only, or choose another with --out or --state"
+        "check its permissions and that the disk is neither full nor mounted read-only, or choose another with --out or --state; what was computed stays"
     ))]
     Unwritable { dir: PathBuf, source: std::io::Error },
     #[error("another epsweep is at work on {dir}", dir = .dir.display())]
