@@ -5,7 +5,9 @@ use super::live::{Fatal, LiveSweep};
 use super::log::remember;
 use super::prepare::{Prepared, replan};
 use crate::artifacts::{ArtifactError, Store};
-use crate::engine::{Effect, Engine, Event, Failure, Lease, Millis, Settings, Status, SweepId, SweepState, Verdict};
+use crate::engine::{
+    Admission, Effect, Engine, Event, Failure, Lease, Millis, Settings, Status, SweepId, SweepState, Verdict,
+};
 use crate::ledger::{Cost, Ledger, LedgerError, NewSweep, WorkerInfo};
 use crate::plan::{Plan, Question, TaskKey};
 use crate::proto;
