@@ -44,17 +44,24 @@ impl Failure {
     }
 }
 
+/// What stands below `--help` of both programs.
+pub const AFTER_HELP: &str = "Exit codes: 0 done; 1 internal error; 2 the command line or the file is wrong; \
+3 finished, with failed trials; 4 coordinator unreachable; 130 interrupted.\n\
+RUST_LOG filters the log; NO_COLOR is respected; EPSWEEP_WORKER names the worker program that `run` starts.";
+
+const GLOBAL: &str = "Global options";
+
 /// How a program speaks: the same for every verb.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Output {
     /// How log lines look on stderr.
-    #[arg(long, global = true, value_enum, default_value_t)]
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = GLOBAL)]
     pub log_format: LogFormat,
     /// Say only what went wrong.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
     pub quiet: bool,
     /// Say more; twice for everything.
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     pub verbose: u8,
 }
 

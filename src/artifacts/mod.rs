@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -91,7 +92,10 @@ impl Store {
     /// # Errors
     /// When the folder cannot be written.
     pub fn begin(&self) -> Result<Upload, ArtifactError> {
-        let file = NamedTempFile::with_prefix_in(".uploading-", &self.dir).map_err(|source| self.io(source))?;
+        let mut file = tempfile::Builder::new();
+        // As any new file: whoever may read the folder may read the checkpoint.
+        file.prefix(".uploading-").permissions(fs::Permissions::from_mode(0o666));
+        let file = file.tempfile_in(&self.dir).map_err(|source| self.io(source))?;
         Ok(Upload { store: self.clone(), file, hasher: blake3::Hasher::new() })
     }
 

@@ -25,7 +25,7 @@ enum DataVerb {
         /// `digits` or `mnist`
         name: String,
         /// Where it lies, for those that are not embedded
-        #[arg(long)]
+        #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
         /// Print JSON
         #[arg(long)]

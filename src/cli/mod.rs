@@ -15,23 +15,19 @@ mod status;
 mod submit;
 mod watch;
 
-use crate::program::{Output, block_on, finish, style_errors};
+use crate::program::{AFTER_HELP, Output, block_on, finish, style_errors};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Traces the accuracy-robustness trade-off of neural networks.
 #[derive(Debug, Parser)]
-#[command(name = "epsweep", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "epsweep", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     #[command(flatten)]
     output: Output,
     #[command(subcommand)]
     verb: Verb,
 }
-
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 internal error; 2 the command line or the file is wrong; \
-3 finished, with failed trials; 4 coordinator unreachable; 130 interrupted.\n\
-RUST_LOG filters the log; NO_COLOR is respected.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {

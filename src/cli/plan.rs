@@ -6,6 +6,7 @@ use crate::engine::{Admission, Engine, Event, Settings, Status};
 use crate::ledger::{self, Ledger};
 use crate::plan::{Plan, Work};
 use crate::program::{Exit, Failure};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -13,7 +14,7 @@ pub struct Args {
     /// The sweep file
     file: PathBuf,
     /// The run's directory, to see what is already answered [default: runs/NAME]
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Slots to estimate the time for [default: the cores of this machine]
     #[arg(long, value_name = "N")]
@@ -33,7 +34,7 @@ struct Summary {
     data: String,
     test_examples: u32,
     grid: crate::spec::GridCounts,
-    seeds_per_config: f64,
+    seeds_per_config: u64,
     trials: usize,
     train_tasks: usize,
     evaluate_tasks: usize,
@@ -44,14 +45,16 @@ struct Summary {
     slot_seconds: f64,
     workers: u32,
     wall_seconds: f64,
+    /// Whether the estimate rests on tasks of this sweep that have run.
+    measured: bool,
 }
 
 pub fn plan(args: &Args) -> Result<Exit, Failure> {
     let prepared = prepare(&args.file)?;
     let plan = &prepared.plan;
     let out = args.out.clone().unwrap_or_else(|| default_dir(&plan.sweep.name));
-    let done = answered(plan, &out)?;
-    let summary = summarise(plan, &done, args.workers.unwrap_or_else(cores));
+    let (done, ratios) = answered(plan, &out)?;
+    let summary = summarise(plan, &done, ratios, args.workers.unwrap_or_else(cores));
     if args.json {
         let trials = plan.trials.iter().zip(&plan.sweep.trials).map(|(planned, trial)| {
             let axes: serde_json::Map<_, _> =
@@ -120,27 +123,43 @@ pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }
 
-/// Which tasks of the plan the ledger in `dir` has answered, by position.
-fn answered(plan: &Plan, dir: &Path) -> Result<Vec<bool>, Failure> {
+/// Measured over estimated seconds of training runs and of evaluations, where some have run.
+type Ratios = [Option<f64>; 2];
+
+/// Which tasks of the plan the ledger in `dir` has answered, by position, and what they took.
+fn answered(plan: &Plan, dir: &Path) -> Result<(Vec<bool>, Ratios), Failure> {
     if !ledger::path_in(dir).exists() {
-        return Ok(vec![false; plan.tasks.len()]);
+        return Ok((vec![false; plan.tasks.len()], [None; 2]));
     }
     let ledger = Ledger::read(dir).map_err(Failure::internal)?;
     // The same replay and admission that a run would begin with.
     let mut engine = Engine::new(Settings::default());
     ledger.replay(|record| engine.replay(&record, 0)).map_err(Failure::internal)?;
     engine.apply(Event::Admit(Admission::of(plan, 0, false)), 0);
-    let statuses: std::collections::HashMap<_, _> = engine.statuses(0).collect();
-    Ok(plan.tasks.iter().map(|task| statuses.get(&task.key) == Some(&Status::Done)).collect())
+    let statuses: HashMap<_, _> = engine.statuses(0).collect();
+    let done = plan.tasks.iter().map(|task| statuses.get(&task.key) == Some(&Status::Done)).collect();
+    let costs: HashMap<_, _> =
+        ledger.costs().map_err(Failure::internal)?.into_iter().map(|cost| (cost.task, cost.seconds)).collect();
+    let mut sums = [(0.0, 0.0); 2];
+    for task in &plan.tasks {
+        if let Some(seconds) = costs.get(&task.key) {
+            let (measured, estimated) = &mut sums[usize::from(task.work != Work::Train)];
+            *measured += seconds;
+            *estimated += f64::from(task.seconds);
+        }
+    }
+    Ok((done, sums.map(|(measured, estimated)| (estimated > 0.0).then(|| measured / estimated))))
 }
 
-fn summarise(plan: &Plan, done: &[bool], workers: u32) -> Summary {
+fn summarise(plan: &Plan, done: &[bool], ratios: Ratios, workers: u32) -> Summary {
     let sweep = &plan.sweep;
     let open = plan.tasks.iter().zip(done).filter(|(_, done)| !**done);
     let (mut slot_seconds, mut longest) = (0.0f64, 0.0f64);
     for (task, _) in open {
-        slot_seconds += f64::from(task.seconds);
-        longest = longest.max(f64::from(task.seconds));
+        let kind = usize::from(task.work != Work::Train);
+        let ratio = ratios[kind].or(ratios[1 - kind]).unwrap_or(1.0);
+        slot_seconds += f64::from(task.seconds) * ratio;
+        longest = longest.max(f64::from(task.seconds) * ratio);
     }
     let train_tasks = plan.tasks.iter().filter(|task| task.work == Work::Train).count();
     Summary {
@@ -148,7 +167,7 @@ fn summarise(plan: &Plan, done: &[bool], workers: u32) -> Summary {
         data: plan.data.id.name.clone(),
         test_examples: plan.examples,
         grid: sweep.counts,
-        seeds_per_config: plan.trials.len() as f64 / sweep.counts.configs.max(1) as f64,
+        seeds_per_config: (plan.trials.len() / sweep.counts.configs.max(1)) as u64,
         trials: plan.trials.len(),
         train_tasks,
         evaluate_tasks: plan.tasks.len() - train_tasks,
@@ -157,6 +176,7 @@ fn summarise(plan: &Plan, done: &[bool], workers: u32) -> Summary {
         attacks: sweep.evaluate.attacks.iter().map(|attack| attack.name.clone()).collect(),
         slot_seconds,
         workers,
+        measured: ratios.iter().any(Option::is_some),
         wall_seconds: (slot_seconds / f64::from(workers.max(1))).max(longest),
     }
 }
@@ -178,13 +198,21 @@ fn print(summary: &Summary) {
     let total = summary.train_tasks + summary.evaluate_tasks;
     printer::line(format!("sweep      {}", summary.sweep));
     printer::line(format!("data       {}, {} test examples", summary.data, summary.test_examples));
-    printer::line(format!("grid       {} points -> {} configurations{dropped}", grid.points, grid.configs));
-    printer::line(format!("trials     {} ({} seeds each)", summary.trials, summary.seeds_per_config));
-    printer::line(format!("evaluate   {} at {} epsilons", summary.attacks.join(", "), summary.epsilons));
+    let [points, configs] =
+        [(grid.points, "point"), (grid.configs, "configuration")].map(|(n, what)| printer::count(n as u64, what));
+    printer::line(format!("grid       {points} -> {configs}{dropped}"));
+    printer::line(format!("trials     {} ({} each)", summary.trials, printer::count(summary.seeds_per_config, "seed")));
+    let epsilons = printer::count(summary.epsilons as u64, "epsilon");
+    printer::line(format!("evaluate   {} at {epsilons}", summary.attacks.join(", ")));
     printer::line(format!("tasks      {total}: {} train, {} evaluate", summary.train_tasks, summary.evaluate_tasks));
     printer::line(format!("answered   {} of {total}", summary.answered));
+    if summary.answered == total {
+        printer::line("estimate   nothing is left to do");
+        return;
+    }
+    let basis = if summary.measured { "from what has run" } else { "a rough figure until something has run" };
     printer::line(format!(
-        "estimate   {} on one slot, {} on {} (a rough figure until something has run)",
+        "estimate   {} on one slot, {} on {} ({basis})",
         printer::duration(summary.slot_seconds),
         printer::duration(summary.wall_seconds),
         summary.workers

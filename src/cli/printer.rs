@@ -36,6 +36,11 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) {
     }
 }
 
+/// `1 slot`, `2 slots`.
+pub fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// `1h 02m`, `3m 20s`, `45s`, `0.4s`.
 pub fn duration(seconds: f64) -> String {
     match seconds {
@@ -80,11 +85,11 @@ pub fn status_line(status: &SweepStatus) -> String {
         s => format!(", about {} left", duration(s)),
     };
     let slots = match status.slots {
-        0 => "no worker yet".to_string(),
-        1 => "1 slot".to_string(),
-        slots => format!("{slots} slots"),
+        _ if status.state != "running" => String::new(),
+        0 => ", no worker yet".to_string(),
+        slots => format!(", {}", count(slots.into(), "slot")),
     };
-    format!("{}, {}, {slots}{left}", counts("train", &status.train), counts("evaluate", &status.evaluate))
+    format!("{}, {}{slots}{left}", counts("train", &status.train), counts("evaluate", &status.evaluate))
 }
 
 #[cfg(test)]

@@ -50,7 +50,8 @@ impl Progress {
             return;
         }
         let due = self.last.is_none_or(|last| last.elapsed() >= INTERVAL);
-        if !self.quiet && due && line != self.last_line {
+        let started = status.slots > 0 || status.state != "running";
+        if !self.quiet && due && started && line != self.last_line {
             eprintln!("{:3.0}%  {line}", status.progress * 100.0);
             self.last = Some(Instant::now());
             self.last_line = line;

@@ -10,10 +10,10 @@ pub struct Args {
     /// The directory of a run, or the state directory of `epsweep serve`
     dir: PathBuf,
     /// Which sweep, where there are several [default: the latest]
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     sweep: Option<String>,
     /// Where to write [default: DIR/report]
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 

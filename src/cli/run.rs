@@ -8,7 +8,7 @@ use crate::launch::local::{Fleet, LocalWorker, find_worker};
 use crate::ledger::LedgerError;
 use crate::program::{Exit, Failure, Output};
 use crate::proto::SweepStatus;
-use crate::telemetry;
+use crate::telemetry::{self, LogFormat};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -72,6 +72,7 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
         move |core| core.status(&name)
     });
     let status = status.await.ok().flatten().unwrap_or_default();
+    let _ = core.call(|core| core.close()).await;
     conclude(ending, &args, &dir, &name, &status)
 }
 
@@ -110,7 +111,7 @@ async fn work(
     let (deaths, mut died) = mpsc::unbounded_channel();
     let fleet =
         Fleet::start(&template, args.workers.unwrap_or_else(plan::cores), &deaths).map_err(Failure::internal)?;
-    let mut progress = Progress::new(output.quiet);
+    let mut progress = Progress::new(output.quiet || output.log_format == LogFormat::Json);
     let mut refresh = tokio::time::interval(Duration::from_millis(250));
     let mut terminate = crate::program::terminate_signal()?;
     let ending = loop {
@@ -200,7 +201,8 @@ fn conclude(ending: Ending, args: &Args, dir: &Path, name: &str, status: &SweepS
 fn again(args: &Args) -> String {
     let out = args.out.as_ref().map(|out| format!(" --out {}", out.display())).unwrap_or_default();
     let workers = args.workers.map(|workers| format!(" --workers {workers}")).unwrap_or_default();
-    format!("epsweep run {}{workers}{out}", args.file.display())
+    let device = if args.device == "cpu" { String::new() } else { format!(" --device {}", args.device) };
+    format!("epsweep run {}{workers}{out}{device}", args.file.display())
 }
 
 fn broken(notice: Option<Notice>) -> Failure {

@@ -53,6 +53,7 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
         }
     };
     server.stop().await;
+    let _ = core.call(|core| core.close()).await;
     eprintln!(
         "stopped; workers wait for it to come back: epsweep serve --listen {} --state {}",
         args.listen,

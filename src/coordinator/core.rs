@@ -8,7 +8,7 @@ use crate::artifacts::{ArtifactError, Store};
 use crate::engine::{
     Admission, Effect, Engine, Event, Failure, Lease, Millis, Settings, Status, SweepId, SweepState, Verdict,
 };
-use crate::ledger::{Cost, Ledger, LedgerError, NewSweep, WorkerInfo};
+use crate::ledger::{Cost, Ledger, LedgerError, NewSweep, StoredSweep, WorkerInfo};
 use crate::plan::{Plan, Question, TaskKey};
 use crate::proto;
 use std::collections::BTreeMap;
@@ -154,9 +154,10 @@ impl Core {
             let effects = self.engine.release_all(now);
             self.perform(effects);
         } else {
-            for stored in self.ledger.sweeps()?.into_iter().filter(|stored| stored.state == "running") {
+            for stored in self.ledger.sweeps()? {
                 match replan(&stored) {
-                    Ok(plan) => self.admit_live(stored.id, Arc::new(plan), false),
+                    Ok(plan) if stored.state == "running" => self.admit_live(stored.id, Arc::new(plan), false),
+                    Ok(plan) => self.remember_ended(&stored, Arc::new(plan)),
                     Err(error) => {
                         tracing::error!(sweep = stored.name, %error, "stored sweep is no longer valid; submit it anew")
                     }
@@ -167,6 +168,17 @@ impl Core {
             tracing::info!(records, seconds = self.started.elapsed().as_secs_f64(), "ledger replayed");
         }
         self.broken.take().map_or_else(|| self.ledger.commit(), Err)
+    }
+
+    /// A sweep that had ended before the restart: it can be listed, and nothing of it runs.
+    fn remember_ended(&mut self, stored: &StoredSweep, plan: Arc<Plan>) {
+        let (id, now) = (stored.id, self.now());
+        self.engine.apply(Event::Admit(Admission::of(&plan, id, false)), now);
+        self.engine.apply(Event::Cancel(id), now); // of no effect on one that is complete
+        let page = self.ledger.dir().join("reports").join(&stored.name).join("index.html");
+        let mut live = LiveSweep::new(id, plan);
+        live.report = page.exists().then(|| page.display().to_string());
+        self.sweeps.insert(id, live);
     }
 
     /// Takes what has piled up, applies it, commits once, releases the replies.
@@ -429,6 +441,12 @@ impl Core {
     /// The artifact folder cannot be written: everything stops as it does for the ledger.
     pub fn storage_failed(&mut self, dir: PathBuf, source: std::io::Error) {
         self.broken.get_or_insert(LedgerError::Unwritable { dir, source });
+    }
+
+    /// The last call before the program ends.
+    pub fn close(&mut self) {
+        let folded = self.ledger.fold();
+        self.keep(folded);
     }
 
     pub fn is_draining(&self) -> bool {

@@ -24,9 +24,19 @@ impl Core {
             // Logged by `commit`, which knows the seconds.
             Record::Committed { .. } => {}
             Record::Failed { failure, message, fatal, .. } => {
-                let failure = format!("{failure:?}");
+                let failure = failure.name();
                 if *fatal {
-                    tracing::error!(sweep, trial, task, attempt, worker, kind, failure, message, "failed for good");
+                    tracing::error!(
+                        sweep,
+                        trial,
+                        task,
+                        attempt,
+                        worker,
+                        kind,
+                        failure,
+                        reason = message,
+                        "failed for good"
+                    );
                 } else {
                     tracing::warn!(
                         sweep,
@@ -36,7 +46,7 @@ impl Core {
                         worker,
                         kind,
                         failure,
-                        message,
+                        reason = message,
                         "failed, will be tried again"
                     );
                 }

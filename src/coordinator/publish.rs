@@ -42,7 +42,7 @@ pub fn publish(state: &Path, sweep: Option<&str>, into: &Path) -> Result<Publish
     let stored = ledger.find_sweep(sweep)?;
     let plan = replan(&stored)?;
     let gathered = ledger.results(&stored, &plan)?;
-    let ended = stored.ended_ms.unwrap_or_else(|| ledger.last_event_ms().unwrap_or(stored.submitted_ms));
+    let (first, last, busy) = ledger.busy(&stored)?.unwrap_or((stored.submitted_ms, stored.submitted_ms, 0.0));
     let reused = ledger.answered_before(&stored)?;
     let provenance = Provenance {
         yaml: stored.yaml.clone(),
@@ -51,9 +51,9 @@ pub fn publish(state: &Path, sweep: Option<&str>, into: &Path) -> Result<Publish
         algorithm: crate::plan::ALGORITHM_VERSION.to_string(),
         data: plan.data.id.name.clone(),
         data_digest: plan.data.id.digest.clone(),
-        started: timestamp(stored.submitted_ms),
-        finished: timestamp(ended),
-        wall_seconds: (ended - stored.submitted_ms).max(0) as f64 / 1000.0,
+        started: timestamp(first),
+        finished: timestamp(last),
+        wall_seconds: busy,
         workers: workers(&gathered),
         tasks: gathered.tasks as u64,
         reused,

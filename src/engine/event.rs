@@ -130,6 +130,18 @@ impl Failure {
         }
     }
 
+    /// The word for logs, as the ledger spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Failure::Diverged => "diverged",
+            Failure::OutOfMemory => "out_of_memory",
+            Failure::BadInput => "bad_input",
+            Failure::Preempted => "preempted",
+            Failure::LostWorker => "lost_worker",
+            Failure::Bug => "bug",
+        }
+    }
+
     /// Whether the same question will fail the same way forever.
     pub fn is_deterministic(self) -> bool {
         self == Failure::Diverged

@@ -177,6 +177,16 @@ impl Ledger {
         Ok(())
     }
 
+    /// Folds the write-ahead log into the main file, so that copying that one file copies everything.
+    ///
+    /// # Errors
+    /// When the disk is full or fails; nothing is lost by that.
+    pub fn fold(&mut self) -> Result<(), LedgerError> {
+        self.commit()?;
+        let fold = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        fold.map_err(|source| self.fails(source))
+    }
+
     fn fails(&self, source: rusqlite::Error) -> LedgerError {
         classify(&path_in(&self.dir), source)
     }

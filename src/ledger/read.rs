@@ -190,9 +190,28 @@ impl Ledger {
         Ok((failed, retries))
     }
 
-    /// Unix time of the last thing that happened, in milliseconds.
-    pub fn last_event_ms(&self) -> Option<i64> {
-        self.connection.query_row("SELECT max(at_ms) FROM history", [], |row| row.get(0)).ok().flatten()
+    /// When a sweep's tasks were at work: Unix milliseconds of the first lease and of the last answer, and the
+    /// seconds during which anything was leased. Nights between two runs do not count.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn busy(&self, stored: &StoredSweep) -> Result<Option<(i64, i64, f64)>, LedgerError> {
+        let query = || -> rusqlite::Result<Vec<(i64, i64)>> {
+            let sql = "SELECT h.task, h.attempt, min(h.at_ms), max(h.at_ms) FROM sweep_tasks k
+                       JOIN history h ON h.task = k.task WHERE k.sweep = ?1 GROUP BY h.task, h.attempt";
+            self.connection.prepare(sql)?.query_map([stored.id], |row| Ok((row.get(2)?, row.get(3)?)))?.collect()
+        };
+        let mut spans = query().map_err(|source| self.fails(source))?;
+        spans.sort_unstable();
+        let (Some(&(first, _)), Some(last)) = (spans.first(), spans.iter().map(|span| span.1).max()) else {
+            return Ok(None);
+        };
+        let (mut busy, mut until) = (0, i64::MIN);
+        for (start, end) in spans {
+            busy += (end - start.max(until)).max(0);
+            until = until.max(end);
+        }
+        Ok(Some((first, last, busy as f64 / 1000.0)))
     }
 
     /// How many tasks of a sweep had been answered when it was handed in.
@@ -206,7 +225,11 @@ impl Ledger {
         count.map(|count| count as u64).map_err(|source| self.fails(source))
     }
 
-    fn costs(&self) -> Result<Vec<Cost>, LedgerError> {
+    /// What every accepted attempt took, of all sweeps.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn costs(&self) -> Result<Vec<Cost>, LedgerError> {
         let query = || -> rusqlite::Result<Vec<Cost>> {
             let sql = "SELECT task, attempt, kind, worker, seconds, forwards, backwards, examples FROM costs";
             let mut statement = self.connection.prepare(sql)?;

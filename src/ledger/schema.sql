@@ -50,6 +50,8 @@ CREATE TABLE history (
   detail TEXT                      -- JSON, by event
 );
 
+CREATE INDEX history_by_task ON history (task);
+
 CREATE TABLE train_answers (
   train BLOB NOT NULL,
   epoch INTEGER NOT NULL,

@@ -41,7 +41,7 @@ pub struct Provenance {
     /// Timestamps, as they should be printed.
     pub started: String,
     pub finished: String,
-    /// From the first task to the last, in seconds; 0 when not known.
+    /// Seconds during which any task was at work; 0 when not known.
     pub wall_seconds: f64,
     /// One per worker that took part.
     pub workers: Vec<WorkerLine>,

@@ -129,6 +129,11 @@ impl Ranges<'_> {
             }
         };
         let place = self.place("epsilon");
+        if epsilon == 0.0 {
+            let problem =
+                Problem::new(place, "`epsilon` of a training attack must be above 0").label("no attack at all");
+            self.problems.push(problem.help("`method: natural` trains without an attack"));
+        }
         self.problems.extend(radius(epsilon, "epsilon", place, norm, radii));
         self.whole("steps", steps, 1, MAX_STEPS);
         self.step(step, norm, radii);

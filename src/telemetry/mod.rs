@@ -39,7 +39,8 @@ pub fn set_aside(aside: Aside) {
 pub fn init(format: LogFormat, default_level: &str, file: Option<&Path>) -> Result<(), LogFileError> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let stderr: Box<dyn Layer<Registry> + Send + Sync> = match format {
+    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = Vec::new();
+    layers.push(match format {
         LogFormat::Text => tracing_subscriber::fmt::layer()
             .with_writer(Stderr)
             .with_ansi(colours)
@@ -47,20 +48,17 @@ pub fn init(format: LogFormat, default_level: &str, file: Option<&Path>) -> Resu
             .with_filter(filter)
             .boxed(),
         LogFormat::Json => json(Stderr).with_filter(filter).boxed(),
-    };
-    let file = match file {
-        Some(path) => {
-            let open = || {
-                path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-                OpenOptions::new().create(true).append(true).open(path)
-            };
-            let opened = open().map_err(|source| LogFileError { path: path.into(), source })?;
-            Some(json(Arc::new(opened)).with_filter(LevelFilter::INFO).boxed())
-        }
-        None => None,
-    };
+    });
+    if let Some(path) = file {
+        let open = || {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            OpenOptions::new().create(true).append(true).open(path)
+        };
+        let opened = open().map_err(|source| LogFileError { path: path.into(), source })?;
+        layers.push(json(Arc::new(opened)).with_filter(LevelFilter::INFO).boxed());
+    }
     // A second initialisation (tests within one process) keeps the first.
-    let _ = Registry::default().with(stderr.and_then(file)).try_init();
+    let _ = Registry::default().with(layers).try_init();
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use crate::lab::{self, Device};
 use crate::worker::{LinkError, Options, WorkerError};
 use clap::Parser;
 use epsweep::coordinator::Bearer;
-use epsweep::program::{Exit, Failure, Output, block_on, finish, style_errors, terminate_signal};
+use epsweep::program::{AFTER_HELP, Exit, Failure, Output, block_on, finish, style_errors, terminate_signal};
 use epsweep::telemetry;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Joins a coordinator and computes what it is leased, until it is told to leave.
 #[derive(Debug, Parser)]
-#[command(name = "epsweep-worker", version, max_term_width = 100)]
+#[command(name = "epsweep-worker", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     /// The coordinator, HOST:PORT
     #[arg(long, value_name = "ADDR", env = "EPSWEEP_COORDINATOR")]

@@ -316,7 +316,13 @@ impl Worker {
     }
 
     async fn report_failure(&self, lease: Lease, failure: Failure, message: String) -> Result<(), LinkError> {
-        tracing::warn!(task = lease.task.short(), attempt = lease.attempt, ?failure, message, "task failed");
+        tracing::warn!(
+            task = lease.task.short(),
+            attempt = lease.attempt,
+            failure = failure.name(),
+            reason = message,
+            "task failed"
+        );
         let kind = match failure {
             Failure::Diverged => FailureKind::Diverged,
             Failure::OutOfMemory => FailureKind::OutOfMemory,

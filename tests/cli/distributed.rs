@@ -36,7 +36,7 @@ fn a_worker_killed_in_mid_training_changes_nothing() {
     kill_pid(folder.worker_pids("rough")[0]);
     run.wait().expect(0);
     assert_eq!(folder.results("rough/report"), folder.results("calm/report"));
-    assert_eq!(folder.log_lines("rough", &["LostWorker"]).len(), 1, "one attempt was lost");
+    assert_eq!(folder.log_lines("rough", &["lost_worker"]).len(), 1, "one attempt was lost");
     let retried = folder.costs("rough/report").iter().filter(|row| row["attempt"] != "1").count();
     assert_eq!(retried, 1, "and made again, once");
     // The replacement goes on from the dead worker's last epoch instead of starting over.
@@ -54,7 +54,7 @@ fn a_worker_outlives_its_coordinator() {
     coordinator.kill();
     std::thread::sleep(std::time::Duration::from_millis(1500));
     assert!(worker.is_running(), "it waits");
-    let _coordinator = folder.start(&["serve", "--listen", &address, "--state", "state"]);
+    let mut coordinator = folder.start(&["serve", "--listen", &address, "--state", "state"]);
     folder.wait_for("the end of the sweep", || {
         let status = folder.epsweep(&["status", "--to", &address, "--json"]);
         status.stdout.contains("\"state\": \"done\"") && status.stdout.contains("index.html")
@@ -62,6 +62,13 @@ fn a_worker_outlives_its_coordinator() {
     let costs = folder.costs("state/reports/slow");
     assert_eq!(costs.iter().filter(|row| row["kind"] == "train").count(), 3);
     assert!(costs.iter().all(|row| row["attempt"] == "1"), "nothing was done twice: {costs:?}");
+
+    coordinator.kill();
+    let _coordinator = folder.start(&["serve", "--listen", &address, "--state", "state"]);
+    folder.wait_for("the sweep to be known after it has ended", || {
+        let list = folder.epsweep(&["list", "--to", &address]);
+        list.stdout.contains("slow") && list.stdout.contains("done")
+    });
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub fn cards(study: &Study, costs: &[CostRow], provenance: &Provenance) -> Marku
             (card(&grouped(results.examples as u64), "test examples",
                 &format!("{} at {}, {}", counted(results.attacks.len(), "attack"), counted(positive, "epsilon"), norm(&results.norm))))
             @if provenance.wall_seconds > 0.0 {
-                (card(&duration(provenance.wall_seconds), "from first task to last",
+                (card(&duration(provenance.wall_seconds), "by the clock",
                     &format!("{}, {} of work", counted(provenance.workers.len(), "worker"), duration(busy))))
             }
             @if passes > 0 {
