@@ -1,6 +1,7 @@
 //! What both programs share at their edges: exit codes, options for output, error style, signals.
 
 use crate::telemetry::LogFormat;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// What a process says when it ends.
@@ -77,12 +78,25 @@ impl Output {
     }
 }
 
+/// Says something to people, on stderr. Nobody listening (`2>&1 | head`) is no error.
+pub fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Ctrl-C, from now on: a signal that comes while nobody waits is kept.
+///
+/// # Errors
+/// When the operating system refuses.
+pub fn interrupt_signal() -> Result<tokio::signal::unix::Signal, Failure> {
+    listen(tokio::signal::unix::SignalKind::interrupt())
+}
+
 /// Prints what went wrong, if anything, and turns the rest into an exit code.
 pub fn finish(result: Result<Exit, Failure>) -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("{:?}", failure.report);
+            note(format_args!("{:?}", failure.report));
             failure.exit.into()
         }
     }
@@ -107,8 +121,15 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// SIGTERM, which batch systems send, ends a run like Ctrl-C.
+/// SIGTERM, which batch systems send, ends a program like Ctrl-C.
+///
+/// # Errors
+/// When the operating system refuses.
 pub fn terminate_signal() -> Result<tokio::signal::unix::Signal, Failure> {
-    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|error| Failure::internal(miette::miette!("cannot listen for SIGTERM: {error}")))
+    listen(tokio::signal::unix::SignalKind::terminate())
+}
+
+fn listen(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+    tokio::signal::unix::signal(kind)
+        .map_err(|error| Failure::internal(miette::miette!("cannot listen for signals: {error}")))
 }

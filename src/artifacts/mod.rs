@@ -152,7 +152,8 @@ impl Upload {
         }
         self.file.as_file().sync_all().map_err(|source| self.store.io(source))?;
         self.file.persist(self.store.path(id)).map_err(|error| self.store.io(error.error))?;
-        Ok(())
+        // The name must survive a power cut too: the ledger will soon rely on it.
+        fs::File::open(&self.store.dir).and_then(|dir| dir.sync_all()).map_err(|source| self.store.io(source))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `epsweep cancel SWEEP`.
 
-use super::connect::Target;
+use super::connect::{Target, bounded};
 use super::printer;
 use crate::program::{Exit, Failure};
 use crate::proto::CancelRequest;
@@ -16,7 +16,7 @@ pub struct Args {
 pub async fn cancel(args: Args) -> Result<Exit, Failure> {
     let mut client = args.target.connect().await?;
     let request = CancelRequest { sweep: args.sweep.clone() };
-    let response = client.cancel(request).await.map_err(|status| args.target.failed(&status))?.into_inner();
+    let response = client.cancel(bounded(request)).await.map_err(|status| args.target.failed(&status))?.into_inner();
     printer::line(format!("{}: {} tasks will not run; what was computed stays", args.sweep, response.cancelled));
     Ok(Exit::Done)
 }

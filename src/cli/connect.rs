@@ -9,6 +9,16 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+/// A call that a coordinator at work answers within; planning a large sweep takes its time.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A request with a deadline.
+pub fn bounded<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(CALL_TIMEOUT);
+    request
+}
+
 /// Where the coordinator is, and how to prove that one may call it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Target {
@@ -54,7 +64,8 @@ impl Target {
     /// What a refused call means for the exit code.
     pub fn failed(&self, status: &Status) -> Failure {
         match status.code() {
-            Code::Unavailable | Code::DeadlineExceeded => {
+            // Unknown and Internal are what a connection that breaks off looks like.
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal => {
                 let reason = status.message().to_string();
                 Failure::unreachable(CallError::Unreachable { to: self.to.clone(), reason })
             }

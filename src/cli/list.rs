@@ -1,6 +1,6 @@
 //! `epsweep list`.
 
-use super::connect::Target;
+use super::connect::{Target, bounded};
 use super::printer;
 use crate::program::{Exit, Failure};
 use crate::proto::ListRequest;
@@ -16,7 +16,8 @@ pub struct Args {
 
 pub async fn list(args: Args) -> Result<Exit, Failure> {
     let mut client = args.target.connect().await?;
-    let sweeps = client.list(ListRequest {}).await.map_err(|status| args.target.failed(&status))?.into_inner().sweeps;
+    let sweeps =
+        client.list(bounded(ListRequest {})).await.map_err(|status| args.target.failed(&status))?.into_inner().sweeps;
     if args.json {
         printer::json(&sweeps.iter().map(printer::status_json).collect::<Vec<_>>());
         return Ok(Exit::Done);

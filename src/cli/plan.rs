@@ -5,7 +5,7 @@ use crate::coordinator::Prepared;
 use crate::engine::{Admission, Engine, Event, Settings, Status};
 use crate::ledger::{self, Ledger};
 use crate::plan::{Plan, Work};
-use crate::program::{Exit, Failure};
+use crate::program::{Exit, Failure, note};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -96,7 +96,7 @@ pub fn prepare(file: &Path) -> Result<Prepared, Failure> {
     let (yaml, base_dir) = read(file)?;
     let mut prepared = Prepared::new(yaml, file.display().to_string(), &base_dir).map_err(Failure::usage)?;
     for warning in std::mem::take(&mut prepared.warnings) {
-        eprintln!("{:?}", miette::Report::new(warning));
+        note(format_args!("{:?}", miette::Report::new(warning)));
     }
     Ok(prepared)
 }

@@ -1,6 +1,7 @@
 //! Progress with an estimate: a bar on a terminal, a line now and then elsewhere.
 
 use super::printer;
+use crate::program::note;
 use crate::proto::SweepStatus;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -52,7 +53,7 @@ impl Progress {
         let due = self.last.is_none_or(|last| last.elapsed() >= INTERVAL);
         let started = status.slots > 0 || status.state != "running";
         if !self.quiet && due && started && line != self.last_line {
-            eprintln!("{:3.0}%  {line}", status.progress * 100.0);
+            note(format_args!("{:3.0}%  {line}", status.progress * 100.0));
             self.last = Some(Instant::now());
             self.last_line = line;
         }

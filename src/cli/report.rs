@@ -2,7 +2,7 @@
 
 use super::printer;
 use crate::coordinator::{PublishError, publish};
-use crate::program::{Exit, Failure};
+use crate::program::{Exit, Failure, note};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub fn report(args: &Args) -> Result<Exit, Failure> {
         PublishError::Ledger(_) => Failure::usage(error),
         _ => Failure::internal(error),
     })?;
-    eprintln!("{}: {} of {} trials complete", published.sweep, published.finished, published.trials);
+    note(format_args!("{}: {} of {} trials complete", published.sweep, published.finished, published.trials));
     for file in &published.files {
         printer::line(file.display());
     }

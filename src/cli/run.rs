@@ -2,11 +2,11 @@
 
 use super::progress::Progress;
 use super::{plan, printer};
-use crate::coordinator::{Access, Core, Handle, Notice, OpenError, Recovery, Server, ServerOptions, publish};
+use crate::coordinator::{Access, Core, Handle, Notice, OpenError, Recovery, RunToken, Server, ServerOptions, publish};
 use crate::engine::Settings;
 use crate::launch::local::{Fleet, LocalWorker, find_worker};
 use crate::ledger::LedgerError;
-use crate::program::{Exit, Failure, Output};
+use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal};
 use crate::proto::SweepStatus;
 use crate::telemetry::{self, LogFormat};
 use std::path::{Path, PathBuf};
@@ -54,13 +54,13 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
 
     let submitted = core.call(move |core| core.submit(&prepared)).await.map_err(|_| broken(notices.try_recv().ok()))?;
     if !output.quiet {
-        eprintln!(
+        note(format_args!(
             "{name}: {} trials, {} tasks, {} of them already answered, in {}",
             submitted.trials,
             submitted.tasks,
             submitted.answered,
             dir.display()
-        );
+        ));
     }
     let ending = if submitted.answered == submitted.tasks {
         Ending::Finished
@@ -105,15 +105,16 @@ async fn work(
         program: find_worker().map_err(Failure::usage)?,
         connect: server.address.to_string(),
         name: format!("local-{}", std::process::id()),
-        dir: std::path::absolute(dir).map_err(|error| Failure::internal(miette::miette!("{error}")))?,
+        dir,
         device: args.device.clone(),
+        token_file: token.path().to_path_buf(),
     };
     let (deaths, mut died) = mpsc::unbounded_channel();
     let fleet =
         Fleet::start(&template, args.workers.unwrap_or_else(plan::cores), &deaths).map_err(Failure::internal)?;
     let mut progress = Progress::new(output.quiet || output.log_format == LogFormat::Json);
     let mut refresh = tokio::time::interval(Duration::from_millis(250));
-    let mut terminate = crate::program::terminate_signal()?;
+    let (mut interrupt, mut terminate) = (interrupt_signal()?, terminate_signal()?);
     let ending = loop {
         tokio::select! {
             notice = notices.recv() => match notice {
@@ -128,7 +129,7 @@ async fn work(
                 let _ = core.call(move |core| core.lost(&death.name)).await;
             }
             () = fleet.finished() => break Ending::NoWorkers,
-            _ = tokio::signal::ctrl_c() => break Ending::Interrupted,
+            _ = interrupt.recv() => break Ending::Interrupted,
             _ = terminate.recv() => break Ending::Interrupted,
             _ = refresh.tick() => {
                 let name = name.to_string();
@@ -144,11 +145,10 @@ async fn work(
         let _ = tokio::time::timeout(FAREWELL, fleet.finished()).await;
     }
     if matches!(ending, Ending::Interrupted) {
-        eprintln!("interrupted: stopping the workers (once more to stop at once)");
-        tokio::spawn(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(Exit::Interrupted as i32);
-            }
+        note(format_args!("interrupted: stopping the workers (once more to stop at once)"));
+        tokio::spawn(async move {
+            interrupt.recv().await;
+            std::process::exit(Exit::Interrupted as i32);
         });
     }
     fleet.stop().await;
@@ -169,12 +169,12 @@ fn conclude(ending: Ending, args: &Args, dir: &Path, name: &str, status: &SweepS
     let page = dir.join("report").join("index.html");
     match ending {
         Ending::Interrupted => {
-            eprintln!(
+            note(format_args!(
                 "{} of {} trials are complete; go on with: {}",
                 published.finished,
                 published.trials,
                 again(args)
-            );
+            ));
             Ok(Exit::Interrupted)
         }
         Ending::NoWorkers => Err(Failure::internal(miette::miette!(
@@ -187,9 +187,12 @@ fn conclude(ending: Ending, args: &Args, dir: &Path, name: &str, status: &SweepS
             printer::line(page.display());
             if status.state == "failed" {
                 for failure in &status.failures {
-                    eprintln!("failed: {failure}");
+                    note(format_args!("failed: {failure}"));
                 }
-                eprintln!("{} of {} trials failed; the report shows the rest", published.failed, published.trials);
+                note(format_args!(
+                    "{} of {} trials failed; the report shows the rest",
+                    published.failed, published.trials
+                ));
                 return Ok(Exit::FailedTrials);
             }
             Ok(Exit::Done)

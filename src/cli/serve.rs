@@ -4,7 +4,7 @@ use super::printer;
 use super::run::open;
 use crate::coordinator::{Access, Handle, Notice, Recovery, Server, ServerOptions, publish, read_token};
 use crate::engine::Settings;
-use crate::program::{Exit, Failure, Output, terminate_signal};
+use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal};
 use crate::telemetry;
 use std::path::{Path, PathBuf};
 
@@ -35,9 +35,10 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
         .map_err(Failure::usage)?;
     let options = ServerOptions { listen: args.listen.clone(), access, settings };
     let server = Server::start(core.clone(), options).await.map_err(Failure::usage)?;
+    let address = server.address;
     tracing::info!(address = %server.address, state = %args.state.display(), "listening");
     printer::line(format!("listening on {}", server.address));
-    let mut terminate = terminate_signal()?;
+    let (mut interrupt, mut terminate) = (interrupt_signal()?, terminate_signal()?);
     let exit = loop {
         tokio::select! {
             notice = notices.recv() => match notice {
@@ -48,17 +49,17 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
                 Some(Notice::Broken(error)) => return Err(Failure::internal(error)),
                 None => return Err(Failure::internal(miette::miette!("the coordinator stopped unexpectedly"))),
             },
-            _ = tokio::signal::ctrl_c() => break Exit::Interrupted,
+            _ = interrupt.recv() => break Exit::Interrupted,
             _ = terminate.recv() => break Exit::Done,
         }
     };
     server.stop().await;
     let _ = core.call(|core| core.close()).await;
-    eprintln!(
-        "stopped; workers wait for it to come back: epsweep serve --listen {} --state {}",
-        args.listen,
-        args.state.display()
-    );
+    note(format_args!(
+        "stopped; workers wait for it to come back: epsweep serve --listen {address} --state {}{}",
+        args.state.display(),
+        args.token_file.as_ref().map(|file| format!(" --token-file {}", file.display())).unwrap_or_default()
+    ));
     Ok(exit)
 }
 

@@ -1,6 +1,6 @@
 //! `epsweep status [SWEEP]`.
 
-use super::connect::Target;
+use super::connect::{Target, bounded};
 use super::printer;
 use crate::program::{Exit, Failure};
 use crate::proto::{StatusRequest, SweepStatus};
@@ -20,7 +20,7 @@ pub struct Args {
 pub async fn status(args: Args) -> Result<Exit, Failure> {
     let mut client = args.target.connect().await?;
     let request = StatusRequest { sweep: args.sweep };
-    let response = client.status(request).await.map_err(|status| args.target.failed(&status))?.into_inner();
+    let response = client.status(bounded(request)).await.map_err(|status| args.target.failed(&status))?.into_inner();
     let status = response.status.unwrap_or_default();
     if args.json {
         printer::json(&printer::status_json(&status));

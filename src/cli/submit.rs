@@ -1,8 +1,8 @@
 //! `epsweep submit FILE --to ADDR`.
 
-use super::connect::Target;
+use super::connect::{Target, bounded};
 use super::{plan, printer};
-use crate::program::{Exit, Failure};
+use crate::program::{Exit, Failure, note};
 use crate::proto::SubmitRequest;
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub async fn submit(args: Args) -> Result<Exit, Failure> {
     let request =
         SubmitRequest { yaml, source: args.file.display().to_string(), base_dir: base_dir.display().to_string() };
     let mut client = args.target.connect().await?;
-    let response = client.submit(request).await.map_err(|status| args.target.failed(&status))?.into_inner();
+    let response = client.submit(bounded(request)).await.map_err(|status| args.target.failed(&status))?.into_inner();
     if args.json {
         printer::json(&serde_json::json!({
             "sweep": response.sweep, "trials": response.trials, "tasks": response.tasks, "answered": response.answered,
@@ -34,7 +34,7 @@ pub async fn submit(args: Args) -> Result<Exit, Failure> {
             "{}: {} trials, {} tasks, {} of them already answered",
             response.sweep, response.trials, response.tasks, response.answered
         ));
-        eprintln!("follow it with: epsweep watch {} --to {}", response.sweep, args.target.to);
+        note(format_args!("follow it with: epsweep watch {} --to {}", response.sweep, args.target.to));
     }
     Ok(Exit::Done)
 }

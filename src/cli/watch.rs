@@ -35,5 +35,9 @@ pub async fn watch(args: Args) -> Result<Exit, Failure> {
     if !args.json {
         status::print(&last);
     }
-    Ok(if last.state == "failed" { Exit::FailedTrials } else { Exit::Done })
+    match last.state.as_str() {
+        "failed" => Ok(Exit::FailedTrials),
+        "running" | "" => Err(args.target.failed(&tonic::Status::unavailable("it ended the stream before the sweep"))),
+        _ => Ok(Exit::Done),
+    }
 }

@@ -1,7 +1,9 @@
 //! Who may call: on loopback anybody; beyond it, only holders of the token. Both ends stand here.
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use tempfile::NamedTempFile;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
@@ -41,6 +43,32 @@ pub fn read_token(path: &Path) -> Result<String, TokenError> {
         std::fs::read_to_string(path).map_err(|source| TokenError::Unreadable { path: shown.clone(), source })?;
     let token = text.lines().next().unwrap_or_default().trim().to_string();
     if token.len() < 16 { Err(TokenError::Short { path: shown }) } else { Ok(token) }
+}
+
+/// A token for one run, in a file that only this user can read. The file goes when this is dropped.
+///
+/// Loopback is not private: on a login node everybody can reach it.
+#[derive(Debug)]
+pub struct RunToken {
+    pub token: String,
+    file: NamedTempFile,
+}
+
+impl RunToken {
+    /// # Errors
+    /// When the operating system gives no random bytes, or `dir` cannot be written.
+    pub fn new(dir: &Path) -> std::io::Result<RunToken> {
+        let mut secret = [0; 32];
+        std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
+        let token = blake3::Hash::from_bytes(secret).to_hex().to_string();
+        let mut file = tempfile::Builder::new().prefix(".token-").tempfile_in(dir)?; // mode 0600
+        writeln!(file, "{token}")?;
+        Ok(RunToken { token, file })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
 }
 
 impl Access {

@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::live::Fatal;
-use crate::engine::{Lease, Record};
+use crate::engine::{Failure, Lease, Record};
 
 impl Core {
     /// One log line per state change, with the fields that people grep for.
@@ -24,8 +24,11 @@ impl Core {
             // Logged by `commit`, which knows the seconds.
             Record::Committed { .. } => {}
             Record::Failed { failure, message, fatal, .. } => {
+                let called_off = *failure == Failure::Preempted;
                 let failure = failure.name();
-                if *fatal {
+                if called_off {
+                    tracing::info!(sweep, trial, task, attempt, worker, kind, reason = message, "handed back");
+                } else if *fatal {
                     tracing::error!(
                         sweep,
                         trial,

@@ -22,7 +22,7 @@ mod server;
 mod worker_service;
 
 pub use self::core::{Core, CoreGone, Handle, Notice, OpenError, Recovery};
-pub use auth::{Access, Bearer, TokenError, read_token};
+pub use auth::{Access, Bearer, RunToken, TokenError, read_token};
 pub use prepare::{PrepareError, Prepared, replan};
 pub use publish::{PublishError, Published, publish};
 pub use server::{Server, ServerError, ServerOptions};

@@ -25,6 +25,9 @@ pub enum PrepareError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Data(#[from] crate::data::DataError),
+    #[error("the sweep file lies in {dir:?}, a path that is not valid UTF-8")]
+    #[diagnostic(help("move it to a folder with an ordinary name: the path is stored and sent as text"))]
+    Path { dir: String },
     #[error(transparent)]
     #[diagnostic(code(epsweep::plan))]
     Plan(#[from] PlanError),
@@ -36,6 +39,9 @@ impl Prepared {
     /// # Errors
     /// When the file, the data or the plan is wrong.
     pub fn new(yaml: String, source: String, base_dir: &Path) -> Result<Prepared, PrepareError> {
+        if base_dir.to_str().is_none() {
+            return Err(PrepareError::Path { dir: base_dir.display().to_string() });
+        }
         let (sweep, warnings) = spec::parse_with_warnings(&yaml, &source, base_dir)?;
         let sweep = Arc::new(sweep);
         let data = crate::data::identify(&sweep.dataset)?;

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::service::InterceptorLayer;
+use tonic::service::interceptor::InterceptedService;
 
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -86,7 +86,9 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let workers = WorkerServiceServer::new(Workers { core: core.clone(), options: options.clone() });
+    let access = options.access.clone();
+    let guard = move |request| access.check(request);
+    let workers = WorkerServiceServer::new(Workers { core: core.clone(), options });
     let clients = ClientServiceServer::new(Clients { core });
     health.set_serving::<WorkerServiceServer<Workers>>().await;
     health.set_serving::<ClientServiceServer<Clients>>().await;
@@ -95,15 +97,14 @@ async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptors were made by our own build");
-    let access = options.access.clone();
+    // Probes carry no token: the health service alone stands outside the guard.
     tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .layer(InterceptorLayer::new(move |request| access.check(request)))
         .add_service(health_service)
-        .add_service(reflection)
-        .add_service(workers)
-        .add_service(clients)
+        .add_service(InterceptedService::new(reflection, guard.clone()))
+        .add_service(InterceptedService::new(workers, guard.clone()))
+        .add_service(InterceptedService::new(clients, guard))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
         .await
 }

@@ -56,7 +56,8 @@ fn artifact_id(text: &str) -> Result<ArtifactId, Status> {
 
 fn artifact_status(error: &ArtifactError) -> Status {
     match error {
-        ArtifactError::Missing { .. } => Status::not_found(error.to_string()),
+        // Not NOT_FOUND: that is what a worker hears that must register first.
+        ArtifactError::Missing { .. } => Status::failed_precondition(error.to_string()),
         ArtifactError::Damaged { .. } => Status::data_loss(error.to_string()),
         ArtifactError::WrongHash { .. } => Status::invalid_argument(error.to_string()),
         ArtifactError::Io { .. } => Status::internal(error.to_string()),

@@ -22,6 +22,8 @@ pub struct LocalWorker {
     /// The run's directory.
     pub dir: PathBuf,
     pub device: String,
+    /// File that holds the coordinator's token.
+    pub token_file: PathBuf,
 }
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -72,6 +74,8 @@ impl LocalWorker {
             .arg(&self.dir) // its cache is the coordinator's own folder: nothing is stored twice
             .arg("--log-file")
             .arg(log)
+            .arg("--token-file")
+            .arg(&self.token_file)
             .arg("--exit-with-stdin")
             // What a worker says is in its log file; what it dies of is shown.
             .env("RUST_LOG", "error")

@@ -4,7 +4,9 @@ use crate::lab::{self, Device};
 use crate::worker::{LinkError, Options, WorkerError};
 use clap::Parser;
 use epsweep::coordinator::Bearer;
-use epsweep::program::{AFTER_HELP, Exit, Failure, Output, block_on, finish, style_errors, terminate_signal};
+use epsweep::program::{
+    AFTER_HELP, Exit, Failure, Output, block_on, finish, interrupt_signal, note, style_errors, terminate_signal,
+};
 use epsweep::telemetry;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,7 +82,7 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
     };
     match crate::worker::run(options, shutdown).await {
         Ok(()) if interrupted.is_cancelled() => {
-            eprintln!("interrupted; unfinished training runs are kept: start the same command again to go on");
+            note(format_args!("interrupted; unfinished training runs are kept: start the same command again to go on"));
             Ok(Exit::Interrupted)
         }
         Ok(()) => Ok(Exit::Done),
@@ -113,7 +115,7 @@ fn parse_device(text: &str) -> Result<(Device, String), Failure> {
 /// SIGTERM, Ctrl-C and, where asked for, a closed stdin end the worker. The returned token says that it was Ctrl-C.
 fn watch_signals(cli: &Cli, shutdown: &CancellationToken) -> Result<CancellationToken, Failure> {
     let interrupted = CancellationToken::new();
-    let mut terminate = terminate_signal()?;
+    let (mut interrupt, mut terminate) = (interrupt_signal()?, terminate_signal()?);
     let (by_hand, shutdown) = (interrupted.clone(), shutdown.clone());
     let parent_gone = CancellationToken::new();
     if cli.exit_with_stdin {
@@ -126,7 +128,7 @@ fn watch_signals(cli: &Cli, shutdown: &CancellationToken) -> Result<Cancellation
     }
     tokio::spawn(async move {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => by_hand.cancel(),
+            _ = interrupt.recv() => by_hand.cancel(),
             _ = terminate.recv() => {}
             () = parent_gone.cancelled() => {}
         }

@@ -2,7 +2,7 @@
 
 use super::link::{Link, LinkError, bounded};
 use crate::lab::{Images, LabData, RawImages};
-use epsweep::artifacts::{ArtifactId, Store};
+use epsweep::artifacts::{ArtifactError, ArtifactId, Store};
 use epsweep::data::{self, DataSet};
 use epsweep::proto::{GetArtifactRequest, PutArtifactRequest};
 use epsweep::spec::Dataset;
@@ -22,21 +22,30 @@ pub async fn artifact(link: &Link, cache: &Store, id: &ArtifactId) -> Result<(),
     if cache.get(id).is_ok() {
         return Ok(());
     }
-    let request = || bounded(GetArtifactRequest { id: id.to_string() }, TRANSFER_TIMEOUT);
-    let mut stream = link.client().get_artifact(request()).await.map_err(FetchError::Call)?.into_inner();
-    let mut upload = cache.begin().map_err(|error| FetchError::Cache(error.to_string()))?;
-    while let Some(piece) = stream.message().await.map_err(FetchError::Call)? {
-        upload.write(&piece.chunk).map_err(|error| FetchError::Cache(error.to_string()))?;
-    }
-    upload.finish(id).map_err(|error| FetchError::Cache(error.to_string()))
+    let content = link
+        .call(TRANSFER_TIMEOUT, |mut client, timeout| {
+            let request = bounded(GetArtifactRequest { id: id.to_string() }, timeout);
+            async move {
+                let mut stream = client.get_artifact(request).await?.into_inner();
+                let mut content = Vec::new();
+                while let Some(piece) = stream.message().await? {
+                    content.extend_from_slice(&piece.chunk);
+                }
+                Ok(tonic::Response::new(content))
+            }
+        })
+        .await?;
+    let mut upload = cache.begin()?;
+    upload.write(&content)?;
+    Ok(upload.finish(id)?)
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    #[error("{}", .0.message())]
-    Call(tonic::Status),
-    #[error("{0}")]
-    Cache(String),
+    #[error(transparent)]
+    Call(#[from] LinkError),
+    #[error(transparent)]
+    Cache(#[from] ArtifactError),
 }
 
 /// Stores an artifact at the coordinator, through outages.

@@ -230,9 +230,9 @@ impl Worker {
         }
         self.deliveries.spawn(async move {
             let fetched = match ArtifactId::parse(&job.sent.checkpoint) {
-                Some(id) => {
-                    fetch::artifact(&worker.link, &worker.shared.checkpoints, &id).await.map_err(|e| e.to_string())
-                }
+                Some(id) => fetch::artifact(&worker.link, &worker.shared.checkpoints, &id)
+                    .await
+                    .map_err(|error| fetch::chain(&error)),
                 None => Err("the lease names no checkpoint".into()),
             };
             match fetched {
@@ -250,7 +250,7 @@ impl Worker {
     async fn deliver(&self, done: Done) -> Result<(), LinkError> {
         let lease = done.lease;
         let result = match done.result {
-            _ if done.stopped => Ok(()), // revoked, or about to be handed back by Leave
+            _ if done.stopped && self.shutdown.is_cancelled() => Ok(()), // Leave hands it back
             Err((failure, message)) => self.report_failure(lease, failure, message).await,
             Ok(answer) => self.commit(lease, done.seconds, answer).await,
         };
@@ -340,6 +340,7 @@ impl Worker {
             .map(drop)
     }
 
+    /// A heartbeat that hangs must not take the lease with it: it gives up in time for another.
     async fn heartbeats(self, interval: Duration) {
         loop {
             tokio::time::sleep(interval).await;
@@ -347,7 +348,7 @@ impl Worker {
             let message = HeartbeatRequest { worker: self.link.worker(), running };
             let answer = self
                 .link
-                .call(CALL_TIMEOUT, |mut client, timeout| {
+                .call(2 * interval, |mut client, timeout| {
                     let message = message.clone();
                     async move { client.heartbeat(bounded(message, timeout)).await }
                 })

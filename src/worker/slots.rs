@@ -5,7 +5,7 @@ use crate::lab::{self, Device, EpochReport, EvaluateRequest, LabError, Passes, T
 use epsweep::artifacts::{ArtifactId, Store};
 use epsweep::engine::{Failure, Lease};
 use epsweep::outcome::{Known, Level};
-use epsweep::plan::{EvaluateQuestion, Question, TaskKey, TrainQuestion};
+use epsweep::plan::{ALGORITHM_VERSION, EvaluateQuestion, Question, TaskKey, TrainQuestion};
 use epsweep::proto;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -94,9 +94,25 @@ fn answer(job: &Job, shared: &Shared, partial: Option<&PathBuf>) -> Result<Answe
     let question = serde_json::from_slice(&job.sent.question)
         .map_err(|error| LabError::BadInput(format!("this worker does not understand the question: {error}")))?;
     match question {
-        Question::Train(question) => train(&question, job, shared, partial),
-        Question::Evaluate(question) => evaluate(&question, job, shared),
+        Question::Train(question) => {
+            check_version(question.version)?;
+            train(&question, job, shared, partial)
+        }
+        Question::Evaluate(question) => {
+            check_version(question.version)?;
+            evaluate(&question, job, shared)
+        }
     }
+}
+
+/// Other arithmetic would give another answer under the same key.
+fn check_version(asked: u32) -> Result<(), LabError> {
+    if asked == ALGORITHM_VERSION {
+        return Ok(());
+    }
+    let what =
+        format!("the question is for algorithm version {asked}, this worker computes version {ALGORITHM_VERSION}");
+    Err(LabError::BadInput(format!("{what}; use workers of the coordinator's release")))
 }
 
 fn train(question: &TrainQuestion, job: &Job, shared: &Shared, partial: Option<&PathBuf>) -> Result<Answer, LabError> {

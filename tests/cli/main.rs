@@ -1,6 +1,6 @@
 //! The programs as users start them: real processes, real sweeps on the embedded digits.
 
-#![allow(clippy::unwrap_used)] // a panic is how a test fails
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // a panic is how a test fails
 
 mod bad_input;
 mod distributed;

@@ -66,6 +66,16 @@ fn an_edited_file_runs_only_what_is_new() {
 }
 
 #[test]
+fn what_was_asked_before_changes_no_answer() {
+    let folder = Folder::with(&SMALL.replace("[0, 0.05, 0.1, 0.2]", "[0, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.5]"));
+    folder.epsweep(&["run", "sweep.yaml", "--out", "out"]).expect(0);
+    folder.write("fewer.yaml", &SMALL.replace("[0, 0.05, 0.1, 0.2]", "[0, 0.05, 0.2, 0.5]"));
+    folder.epsweep(&["run", "fewer.yaml", "--out", "out"]).expect(0);
+    folder.epsweep(&["run", "fewer.yaml", "--out", "fresh"]).expect(0);
+    assert_eq!(folder.results("out/report"), folder.results("fresh/report"));
+}
+
+#[test]
 fn ctrl_c_says_how_to_go_on_and_keeps_what_there_is() {
     let folder = Folder::with(SLOW);
     let run = folder.start(&["run", "sweep.yaml", "--workers", "2", "--out", "out"]);

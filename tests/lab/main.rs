@@ -1,6 +1,6 @@
 //! The lab, end to end on small data, and against PyTorch.
 
-#![allow(clippy::unwrap_used)] // a panic is how a test fails
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // a panic is how a test fails
 
 #[path = "../../src/lab/mod.rs"]
 #[allow(dead_code, unused_imports)] // the worker uses what these tests do not
