@@ -99,7 +99,11 @@ async fn work(
     core: &Handle,
     notices: &mut mpsc::UnboundedReceiver<Notice>,
 ) -> Result<Ending, Failure> {
-    let options = ServerOptions { listen: "127.0.0.1:0".into(), access: Access::open(), settings: Settings::default() };
+    let dir = std::path::absolute(dir).map_err(|error| Failure::internal(miette::miette!("{error}")))?;
+    let token = RunToken::new(&dir)
+        .map_err(|error| Failure::internal(miette::miette!("cannot make a token in {}: {error}", dir.display())))?;
+    let access = Access::token(token.token.clone());
+    let options = ServerOptions { listen: "127.0.0.1:0".into(), access, settings: Settings::default() };
     let server = Server::start(core.clone(), options).await.map_err(Failure::internal)?;
     let template = LocalWorker {
         program: find_worker().map_err(Failure::usage)?,
