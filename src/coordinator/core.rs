@@ -4,7 +4,7 @@ use super::answer::Answer;
 use super::live::LiveSweep;
 use super::prepare::{Prepared, replan};
 use crate::artifacts::{ArtifactError, Store};
-use crate::engine::{Effect, Engine, Event, Failure, Lease, Millis, Record, Settings, Status, SweepId, SweepState, Verdict};
+use crate::engine::{Effect, Engine, Event, Failure, Grant, Lease, Millis, Record, Settings, Status, SweepId, SweepState, Verdict};
 use crate::ledger::{Cost, Ledger, LedgerError, NewSweep, WorkerInfo};
 use crate::plan::{Plan, Question, TaskKey};
 use crate::proto;
@@ -343,10 +343,11 @@ impl Core {
                 _ => {}
             }
         }
-        Some(grants.into_iter().filter_map(|grant| self.write_lease(grant.sweep, grant.lease)).collect())
+        Some(grants.into_iter().filter_map(|grant| self.write_lease(grant)).collect())
     }
 
-    fn write_lease(&mut self, sweep: SweepId, lease: Lease) -> Option<proto::Lease> {
+    fn write_lease(&mut self, grant: Grant) -> Option<proto::Lease> {
+        let Grant { lease, sweep, keep, .. } = grant;
         let live = self.sweeps.get(&sweep)?;
         let (checkpoint, known) = match live.question(lease.task)? {
             Question::Train(_) => (String::new(), Vec::new()),
@@ -356,7 +357,7 @@ impl Core {
                 (self.keep(checkpoint).unwrap_or_default(), self.keep(known))
             }
         };
-        self.sweeps.get(&sweep)?.lease(lease, checkpoint, known)
+        self.sweeps.get(&sweep)?.lease(lease, keep, checkpoint, known)
     }
 
     /// Renews leases; `None` when the worker must register first.

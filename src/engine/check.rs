@@ -28,6 +28,7 @@ impl Engine {
                 task.status == Status::Leased,
                 "{task:?}: leased exactly when a lease is out"
             );
+            assert_eq!(task.status, self.status_of(id), "{task:?}: where it belongs");
             if let Work::Evaluate { train, epoch } = task.work {
                 let has = self.trains[&train].have.contains(&epoch);
                 if task.status == Status::Ready {
@@ -85,8 +86,8 @@ impl Engine {
                 }
             }
             assert_eq!(counts, entry.counts, "sweep {sweep}: counts");
-            for kind in 0..2 {
-                assert!((open[kind] - entry.open_seconds[kind]).abs() < 1e-3 * (1.0 + open[kind]), "sweep {sweep}: seconds");
+            for (open, counted) in open.iter().zip(entry.open_seconds) {
+                assert!((open - counted).abs() < 1e-3 * (1.0 + open), "sweep {sweep}: seconds");
             }
             assert!(!counts.iter().all(KindCounts::is_complete), "sweep {sweep}: complete, but not finished");
         }
