@@ -6,7 +6,7 @@ use super::log::remember;
 use super::prepare::{Prepared, replan};
 use crate::artifacts::{ArtifactError, Store};
 use crate::engine::{
-    Admission, Effect, Engine, Event, Failure, Lease, Millis, Settings, Status, SweepId, SweepState, Verdict,
+    Admission, Effect, Engine, Event, Failure, Grant, Lease, Millis, Settings, Status, SweepId, SweepState, Verdict,
 };
 use crate::ledger::{Cost, Ledger, LedgerError, NewSweep, StoredSweep, WorkerInfo};
 use crate::plan::{Plan, Question, TaskKey};
@@ -345,10 +345,11 @@ impl Core {
                 _ => {}
             }
         }
-        Some(grants.into_iter().filter_map(|grant| self.write_lease(grant.sweep, grant.lease)).collect())
+        Some(grants.into_iter().filter_map(|grant| self.write_lease(grant)).collect())
     }
 
-    fn write_lease(&mut self, sweep: SweepId, lease: Lease) -> Option<proto::Lease> {
+    fn write_lease(&mut self, grant: Grant) -> Option<proto::Lease> {
+        let Grant { lease, sweep, keep, .. } = grant;
         let live = self.sweeps.get(&sweep)?;
         let (checkpoint, known) = match live.question(lease.task)? {
             Question::Train(_) => (String::new(), Vec::new()),
@@ -362,7 +363,7 @@ impl Core {
                 (self.keep(checkpoint).unwrap_or_default(), known)
             }
         };
-        self.sweeps.get(&sweep)?.lease(lease, checkpoint, known)
+        self.sweeps.get(&sweep)?.lease(lease, keep, checkpoint, known)
     }
 
     /// Renews leases; `None` when the worker must register first.

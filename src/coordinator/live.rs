@@ -2,7 +2,7 @@
 
 use crate::engine::{KindCounts, Lease, Status, SweepId, SweepProgress, SweepState};
 use crate::outcome::Known;
-use crate::plan::{Plan, Question, TaskKey, Work};
+use crate::plan::{Plan, Question, TaskKey};
 use crate::proto;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -46,12 +46,12 @@ impl LiveSweep {
         Some(format!("{}seed={}", axes.collect::<String>(), trial.seed))
     }
 
-    /// Writes a lease out in full. `checkpoint` and `known` are looked up by the caller.
-    pub fn lease(&self, lease: Lease, checkpoint: String, known: Vec<Known>) -> Option<proto::Lease> {
+    /// Writes a lease out in full. `keep` may be more than this sweep wants: others share its training
+    /// runs. `checkpoint` and `known` are looked up by the caller.
+    pub fn lease(&self, lease: Lease, keep: Vec<u32>, checkpoint: String, known: Vec<Known>) -> Option<proto::Lease> {
         let position = self.position(lease.task)?;
         let task = &self.plan.tasks[position as usize];
         let trial = &self.plan.trials[task.trial as usize];
-        let keep = if task.work == Work::Train { trial.keep.clone() } else { Vec::new() };
         let known = known.into_iter().map(|known| proto::Known {
             epsilons: known.epsilons,
             levels: known.levels.iter().map(|level| u32::from(level.0)).collect(),

@@ -28,6 +28,7 @@ impl Engine {
                 task.status == Status::Leased,
                 "{task:?}: leased exactly when a lease is out"
             );
+            assert_eq!(task.status, self.status_of(id), "{task:?}: where it belongs");
             if let Work::Evaluate { train, epoch } = task.work {
                 let has = self.trains[&train].have.contains(&epoch);
                 if task.status == Status::Ready {

@@ -120,6 +120,8 @@ pub enum Failure {
 }
 
 impl Failure {
+    pub const COUNT: usize = 6;
+
     /// How often a task may fail this way and be tried again; `None` is without limit.
     pub fn retries(self) -> Option<u32> {
         match self {
@@ -170,12 +172,14 @@ pub enum Effect {
 }
 
 /// A lease just granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     pub lease: Lease,
     /// A sweep that wants it, and the task's number in the engine.
     pub sweep: SweepId,
     pub id: TaskId,
+    /// Of a training run: the epochs that any live sweep wants and that are not there yet.
+    pub keep: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Workers and their leases: the part of the engine that changes with every call.
 
 use super::{Effect, Engine, Failure, Grant, Lease, Millis, Record, Status, TaskId, Verdict, WorkerId};
-use crate::engine::task::Work;
+use crate::engine::task::{TrainEntry, Work};
 use std::collections::BTreeSet;
 
 /// A lease that is out.
@@ -24,11 +24,27 @@ pub(super) struct Worker {
 }
 
 impl Engine {
-    pub(super) fn register(&mut self, name: WorkerId, slots: u32, running: &[Lease], now: Millis) {
-        let leases = self.leases.iter().filter(|(_, held)| held.worker == name).map(|(&task, _)| task).collect();
+    /// A worker names every lease it holds; what else is in its name never reached it, or was lost
+    /// with the process before it, and is free again.
+    pub(super) fn register(
+        &mut self,
+        name: &WorkerId,
+        slots: u32,
+        running: &[Lease],
+        now: Millis,
+        out: &mut Vec<Effect>,
+    ) {
+        for id in self.leases_of(name) {
+            let lease = self.lease_of(id);
+            if !running.contains(&lease) {
+                self.record(Record::Released { lease, why: "its worker does not hold it".into() }, now, out);
+                self.settle(id, out);
+            }
+        }
+        let leases = self.leases_of(name).into_iter().collect();
         let worker = Worker { slots, last_seen: now, leases, last_request: 0, last_grants: Vec::new() };
         self.workers.insert(name.clone(), worker);
-        self.renew(&name, running, now);
+        self.renew(name, running, now, out);
     }
 
     pub(super) fn acquire(
@@ -45,18 +61,24 @@ impl Engine {
             return;
         };
         worker.last_seen = now;
-        if request != 0 && request == worker.last_request {
-            let grants = worker.last_grants.clone();
-            out.push(Effect::Granted(grants.into_iter().filter(|grant| self.is_current(name, grant.lease)).collect()));
+        let (last, mut grants) = (worker.last_request, worker.last_grants.clone());
+        if request != 0 && request < last {
+            out.push(Effect::NothingReady); // delayed on its way: the worker has had its answer and gone on
             return;
         }
-        let mut grants = Vec::new();
+        grants.retain(|grant| request != 0 && request == last && self.is_current(name, grant.lease));
+        if !grants.is_empty() {
+            out.push(Effect::Granted(grants));
+            return;
+        }
+        // A new request, or one whose leases have all been lost: its worker still waits for work.
         while let Some(id) = self.next_grant(name, grants.len() as u32, free_slots, prefetch) {
             let task = &self.tasks[id.0 as usize];
             let lease = Lease { task: task.key, attempt: task.attempt + 1 };
             let sweep = task.sweep.expect("only wanted tasks stand in the queues");
             self.record(Record::Leased { lease, worker: name.clone() }, now, out);
-            grants.push(Grant { lease, sweep, id });
+            let keep = self.trains.get(&id).map(TrainEntry::missing).unwrap_or_default();
+            grants.push(Grant { lease, sweep, id, keep });
         }
         if grants.is_empty() {
             out.push(Effect::NothingReady);
@@ -94,20 +116,25 @@ impl Engine {
             return;
         };
         worker.last_seen = now;
-        let revoked = self.renew(name, running, now);
+        let revoked = self.renew(name, running, now, out);
         out.push(Effect::Renewed { revoked });
     }
 
     /// Extends the deadlines of `running`; returns those that the worker should stop: no longer
     /// its own, or no longer wanted by any sweep.
-    fn renew(&mut self, name: &WorkerId, running: &[Lease], now: Millis) -> Vec<Lease> {
+    fn renew(&mut self, name: &WorkerId, running: &[Lease], now: Millis, out: &mut Vec<Effect>) -> Vec<Lease> {
         let deadline = now + self.settings.lease_ms;
         let mut revoked = Vec::new();
         for &lease in running {
-            let wanted = self.by_key.get(&lease.task).is_some_and(|id| self.tasks[id.0 as usize].sweep.is_some());
-            if !wanted || !self.is_current(name, lease) {
+            if !self.is_current(name, lease) {
                 revoked.push(lease);
-            } else if let Some(held) = self.by_key.get(&lease.task).and_then(|id| self.leases.get_mut(id)) {
+                continue;
+            }
+            let id = self.by_key[&lease.task];
+            if self.tasks[id.0 as usize].sweep.is_none() {
+                revoked.push(lease);
+                self.record(Record::Released { lease, why: "no longer wanted".into() }, now, out);
+            } else if let Some(held) = self.leases.get_mut(&id) {
                 held.deadline = deadline;
             }
         }
@@ -185,15 +212,15 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) {
         let id = self.by_key[&lease.task];
-        let failures = u32::from(self.tasks[id.0 as usize].failures);
-        let fatal = failure.retries().is_some_and(|retries| failures >= retries);
+        let before = self.tasks[id.0 as usize].failures.of(failure);
+        let fatal = failure.retries().is_some_and(|retries| before >= retries);
         self.record(Record::Failed { lease, worker, failure, message, fatal }, now, out);
         self.settle(id, out);
     }
 
     pub(super) fn leave(&mut self, name: &WorkerId, now: Millis, out: &mut Vec<Effect>) {
-        let Some(worker) = self.workers.remove(name) else { return };
-        for id in worker.leases {
+        self.workers.remove(name);
+        for id in self.leases_of(name) {
             let lease = self.lease_of(id);
             self.record(Record::Released { lease, why: "worker left".into() }, now, out);
             self.settle(id, out);
@@ -201,8 +228,8 @@ impl Engine {
     }
 
     pub(super) fn lose(&mut self, name: &WorkerId, now: Millis, out: &mut Vec<Effect>) {
-        let Some(worker) = self.workers.remove(name) else { return };
-        for id in worker.leases {
+        self.workers.remove(name);
+        for id in self.leases_of(name) {
             let message = format!("worker {name} died");
             self.record_failure(name.clone(), self.lease_of(id), Failure::LostWorker, message, now, out);
         }
@@ -223,6 +250,11 @@ impl Engine {
 
     fn lease_of(&self, id: TaskId) -> Lease {
         Lease { task: self.tasks[id.0 as usize].key, attempt: self.leases[&id].attempt }
+    }
+
+    /// Also of a worker that has not registered since the coordinator started.
+    fn leases_of(&self, name: &WorkerId) -> Vec<TaskId> {
+        self.leases.iter().filter(|(_, held)| held.worker == *name).map(|(&task, _)| task).collect()
     }
 
     pub(super) fn all_leases(&self) -> Vec<Lease> {

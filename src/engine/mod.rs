@@ -98,7 +98,7 @@ impl Engine {
         match event {
             Event::Admit(admission) => self.admit(admission, now, &mut out),
             Event::Cancel(sweep) => self.cancel(sweep, &mut out),
-            Event::Register { worker, slots, running } => self.register(worker, slots, &running, now),
+            Event::Register { worker, slots, running } => self.register(&worker, slots, &running, now, &mut out),
             Event::Acquire { worker, request, free_slots, prefetch } => {
                 self.acquire(&worker, request, free_slots, prefetch, now, &mut out);
             }

@@ -1,6 +1,6 @@
 //! Sweeps: which tasks are wanted, how far they are, and the durable transitions of a task.
 
-use super::task::{Task, Work};
+use super::task::{Failures, Outlook, Task, Work};
 use super::{
     Admission, Effect, Engine, Failure, Lease, Millis, NewWork, Record, Status, SweepId, TaskId, WorkerId, leases,
 };
@@ -107,7 +107,7 @@ impl Engine {
         let mut ids = Vec::with_capacity(admission.tasks.len());
         for new in admission.tasks {
             let id = self.find_or_add(new.key);
-            self.describe(id, new.work, new.seconds, &ids);
+            self.describe(id, sweep, new.work, new.seconds, &ids);
             ids.push(id);
         }
         // Merged grid points never reach a plan, but two positions of a plan may still ask the same.
@@ -138,12 +138,11 @@ impl Engine {
     }
 
     /// Fills in what an admission says about a task that may so far be known by history alone.
-    fn describe(&mut self, id: TaskId, work: NewWork, seconds: f32, ids: &[TaskId]) {
+    fn describe(&mut self, id: TaskId, sweep: SweepId, work: NewWork, seconds: f32, ids: &[TaskId]) {
         let known = self.tasks[id.0 as usize].work != Work::Unknown;
         match work {
             NewWork::Train { keep } => {
-                self.dequeue(id);
-                self.trains.entry(id).or_default().add_kept(&keep);
+                self.trains.entry(id).or_default().want(sweep, keep);
                 self.tasks[id.0 as usize].work = Work::Train;
             }
             NewWork::Evaluate { train, epoch } if !known => {
@@ -175,37 +174,48 @@ impl Engine {
         }
     }
 
-    /// Puts a task where its dependencies and answers say it belongs.
-    fn reconsider(&mut self, id: TaskId) {
+    /// Where a task's lease, answers, failures and dependencies say that it belongs.
+    pub(super) fn status_of(&self, id: TaskId) -> Status {
         let task = &self.tasks[id.0 as usize];
-        let status = match (task.status, task.work) {
+        if self.leases.contains_key(&id) {
+            return Status::Leased;
+        }
+        let (complete, possible) = match task.work {
+            Work::Unknown => (task.answered, Status::Ready),
             // A training run whose checkpoints are not all there has more to do, even if it was done before.
-            (Status::Done | Status::Ready, Work::Train) => {
-                if self.trains[&id].is_complete() {
-                    Status::Done
-                } else {
-                    Status::Ready
-                }
-            }
-            (Status::Blocked | Status::Ready | Status::Skipped, Work::Evaluate { train, epoch }) => {
-                if self.trains[&train].have.contains(&epoch) {
+            Work::Train => (self.trains[&id].is_complete(), Status::Ready),
+            Work::Evaluate { train, epoch } => {
+                let possible = if self.trains[&train].have.contains(&epoch) {
                     Status::Ready
                 } else if self.tasks[train.0 as usize].status == Status::Failed {
                     Status::Skipped
                 } else {
                     Status::Blocked
-                }
+                };
+                (task.answered, possible)
             }
-            (status, _) => status,
         };
-        self.set_status(id, status);
+        match task.failures.outlook {
+            _ if complete => Status::Done,
+            Outlook::GivenUp | Outlook::Hopeless => Status::Failed,
+            Outlook::Open => possible,
+        }
+    }
+
+    /// Puts a task, and those that wait for it, where they belong.
+    fn reconsider(&mut self, id: TaskId) {
+        self.dequeue(id);
+        let (before, after) = (self.tasks[id.0 as usize].status, self.status_of(id));
+        self.set_status(id, after);
         self.enqueue(id);
+        if (before == Status::Failed) != (after == Status::Failed) {
+            self.reconsider_dependents(id);
+        }
     }
 
     fn revive(&mut self, id: TaskId, now: Millis, out: &mut Vec<Effect>) {
         let task = &self.tasks[id.0 as usize];
-        // A count of 255 marks failures that would only repeat themselves, see `on_failed`.
-        if task.status == Status::Failed && task.failures != u8::MAX {
+        if task.status == Status::Failed && task.failures.outlook == Outlook::GivenUp {
             self.record(Record::Revived { task: task.key }, now, out);
         }
     }
@@ -217,15 +227,18 @@ impl Engine {
         }
         entry.state = SweepState::Cancelled;
         for id in entry.tasks.clone() {
-            self.dequeue(id);
             self.unwant(id, sweep);
-            self.enqueue(id);
         }
         out.push(Effect::Wake);
+        // A training run may be complete now, with what the other sweeps want of it.
+        for other in self.sweeps.keys().copied().collect::<Vec<_>>() {
+            self.finish_if_complete(other, out);
+        }
     }
 
     /// Removes one sweep's claim to a task. A sweep that has ended keeps its counts as they were.
     fn unwant(&mut self, id: TaskId, sweep: SweepId) {
+        self.dequeue(id);
         let others = self.also_wanted.get_mut(&id);
         let task = &mut self.tasks[id.0 as usize];
         match others {
@@ -242,6 +255,10 @@ impl Engine {
             None if task.sweep == Some(sweep) => task.sweep = None,
             None => {}
         }
+        if let Some(train) = self.trains.get_mut(&id) {
+            train.unwant(sweep);
+        }
+        self.reconsider(id);
     }
 
     /// After a task's state has changed: wakes waiting workers, and reports sweeps that are complete.
@@ -316,81 +333,57 @@ impl Engine {
 
     pub(super) fn on_leased(&mut self, lease: Lease, worker: &WorkerId, now: Millis) {
         let id = self.find_or_add(lease.task);
-        self.dequeue(id);
         self.end_lease(id);
         let task = &mut self.tasks[id.0 as usize];
         task.attempt = task.attempt.max(lease.attempt);
-        self.set_status(id, Status::Leased);
         let deadline = now + self.settings.lease_ms;
         self.leases.insert(id, leases::Held { worker: worker.clone(), attempt: lease.attempt, deadline });
         if let Some(worker) = self.workers.get_mut(worker) {
             worker.leases.insert(id);
         }
+        self.reconsider(id);
     }
 
     pub(super) fn on_released(&mut self, lease: Lease) {
         let id = self.find_or_add(lease.task);
         self.end_lease(id);
-        if self.tasks[id.0 as usize].status == Status::Leased {
-            self.set_status(id, Status::Ready);
-            self.reconsider(id);
-        }
+        self.reconsider(id);
     }
 
     pub(super) fn on_committed(&mut self, lease: Lease, worker: &WorkerId, epochs: Option<&[u32]>) {
         let id = self.find_or_add(lease.task);
+        self.end_lease(id);
         let task = &mut self.tasks[id.0 as usize];
         task.attempt = task.attempt.max(lease.attempt);
-        self.dequeue(id);
-        self.end_lease(id);
-        self.set_status(id, Status::Done);
-        let Some(epochs) = epochs else { return };
-        let waiting = self.trains.get(&id).map(|train| train.dependents.clone()).unwrap_or_default();
-        for &dependent in &waiting {
-            self.dequeue(dependent); // queues know the old holder
+        task.answered = true;
+        task.failures = Failures::default();
+        if let Some(epochs) = epochs {
+            let waiting = self.trains.get(&id).map(|train| train.dependents.clone()).unwrap_or_default();
+            waiting.into_iter().for_each(|dependent| self.dequeue(dependent)); // queues know the old holder
+            let train = self.trains.entry(id).or_default();
+            train.add_have(epochs);
+            train.holder = Some(worker.clone());
+            self.reconsider_dependents(id);
         }
-        let train = self.trains.entry(id).or_default();
-        train.add_have(epochs);
-        train.holder = Some(worker.clone());
         self.reconsider(id);
-        for dependent in waiting {
-            self.reconsider(dependent);
-        }
     }
 
     pub(super) fn on_failed(&mut self, lease: Lease, failure: Failure, fatal: bool) {
         let id = self.find_or_add(lease.task);
         self.end_lease(id);
-        let task = &mut self.tasks[id.0 as usize];
-        if failure.is_deterministic() {
-            task.failures = u8::MAX;
-        } else if failure.retries().is_some() {
-            task.failures = task.failures.saturating_add(1).min(u8::MAX - 1);
-        }
-        if task.status == Status::Done {
-            return;
-        }
-        self.set_status(id, if fatal { Status::Failed } else { Status::Ready });
+        self.tasks[id.0 as usize].failures.add(failure, fatal);
         self.reconsider(id);
-        if fatal {
-            self.reconsider_dependents(id);
-        }
     }
 
     pub(super) fn on_revived(&mut self, key: TaskKey) {
         let id = self.find_or_add(key);
-        self.tasks[id.0 as usize].failures = 0;
-        self.set_status(id, Status::Ready);
+        self.tasks[id.0 as usize].failures = Failures::default();
         self.reconsider(id);
-        self.reconsider_dependents(id);
     }
 
     fn reconsider_dependents(&mut self, id: TaskId) {
         let waiting = self.trains.get(&id).map(|train| train.dependents.clone()).unwrap_or_default();
-        for dependent in waiting {
-            self.dequeue(dependent);
-            self.reconsider(dependent);
-        }
+        waiting.into_iter().for_each(|dependent| self.reconsider(dependent));
     }
 
     fn end_lease(&mut self, id: TaskId) {

@@ -1,6 +1,6 @@
 //! Tasks as the engine holds them: small, because there may be millions.
 
-use super::{SweepId, WorkerId};
+use super::{Failure, SweepId, WorkerId};
 use crate::plan::TaskKey;
 
 /// A task's position in the engine; not durable.
@@ -43,8 +43,9 @@ pub(super) struct Task {
     pub key: TaskKey,
     pub work: Work,
     pub status: Status,
-    /// Failures so far that count against the retry budget.
-    pub failures: u8,
+    /// Whether an answer was ever accepted.
+    pub answered: bool,
+    pub failures: Failures,
     /// The last attempt number given out.
     pub attempt: u32,
     /// Estimated seconds.
@@ -58,7 +59,16 @@ const _: () = assert!(size_of::<Task>() <= 72);
 
 impl Task {
     pub fn unknown(key: TaskKey) -> Task {
-        Task { key, work: Work::Unknown, status: Status::Ready, failures: 0, attempt: 0, seconds: 0.0, sweep: None }
+        Task {
+            key,
+            work: Work::Unknown,
+            status: Status::Ready,
+            answered: false,
+            failures: Failures::default(),
+            attempt: 0,
+            seconds: 0.0,
+            sweep: None,
+        }
     }
 
     /// Row of the progress table: 0 = train, 1 = evaluate.
@@ -67,11 +77,42 @@ impl Task {
     }
 }
 
+/// Failures since the last answer or revival: how many of each kind, and what they amount to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Failures {
+    counts: [u8; Failure::COUNT],
+    pub outlook: Outlook,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Outlook {
+    #[default]
+    Open,
+    /// The retries are used up; a person may grant new ones.
+    GivenUp,
+    /// The same question would fail the same way again.
+    Hopeless,
+}
+
+impl Failures {
+    pub fn of(&self, failure: Failure) -> u32 {
+        u32::from(self.counts[failure as usize])
+    }
+
+    pub fn add(&mut self, failure: Failure, fatal: bool) {
+        let count = &mut self.counts[failure as usize];
+        *count = count.saturating_add(1);
+        if fatal {
+            self.outlook = if failure.is_deterministic() { Outlook::Hopeless } else { Outlook::GivenUp };
+        }
+    }
+}
+
 /// What only training tasks have.
 #[derive(Debug, Default)]
 pub(super) struct TrainEntry {
-    /// Epochs whose checkpoints some sweep wants. Ascending.
-    pub keep: Vec<u32>,
+    /// Epochs whose checkpoints the live sweeps want.
+    wanted: Vec<(SweepId, Vec<u32>)>,
     /// Epochs whose checkpoints exist. Ascending.
     pub have: Vec<u32>,
     /// Evaluations that wait for one of them.
@@ -82,20 +123,29 @@ pub(super) struct TrainEntry {
 
 impl TrainEntry {
     pub fn is_complete(&self) -> bool {
-        self.keep.iter().all(|epoch| self.have.contains(epoch))
+        !self.have.is_empty() && self.missing().is_empty()
     }
 
-    pub fn add_kept(&mut self, epochs: &[u32]) {
-        insert_sorted(&mut self.keep, epochs);
+    /// The epochs that the next attempt must hand in. Ascending.
+    pub fn missing(&self) -> Vec<u32> {
+        let wanted = self.wanted.iter().flat_map(|(_, epochs)| epochs).copied();
+        let mut missing: Vec<u32> = wanted.filter(|epoch| !self.have.contains(epoch)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    pub fn want(&mut self, sweep: SweepId, epochs: Vec<u32>) {
+        self.wanted.push((sweep, epochs));
+    }
+
+    pub fn unwant(&mut self, sweep: SweepId) {
+        self.wanted.retain(|(other, _)| *other != sweep);
     }
 
     pub fn add_have(&mut self, epochs: &[u32]) {
-        insert_sorted(&mut self.have, epochs);
+        self.have.extend_from_slice(epochs);
+        self.have.sort_unstable();
+        self.have.dedup();
     }
-}
-
-fn insert_sorted(list: &mut Vec<u32>, more: &[u32]) {
-    list.extend_from_slice(more);
-    list.sort_unstable();
-    list.dedup();
 }

@@ -26,6 +26,12 @@ fn small_sweep(sweep: SweepId) -> Event {
     })
 }
 
+/// The training run of `small_sweep`, wanted at other epochs and evaluated nowhere.
+fn train_only(sweep: SweepId, keep: Vec<u32>) -> Event {
+    let tasks = vec![NewTask { key: key(1), work: NewWork::Train { keep }, seconds: 1.0 }];
+    Event::Admit(Admission { sweep, revive: true, tasks })
+}
+
 /// An engine with its clock and its ledger.
 struct Bench {
     engine: Engine,
@@ -53,11 +59,15 @@ impl Bench {
     }
 
     fn acquire(&mut self, name: &str, request: u64) -> Vec<Lease> {
+        self.grants(name, request).into_iter().map(|grant| grant.lease).collect()
+    }
+
+    fn grants(&mut self, name: &str, request: u64) -> Vec<Grant> {
         let effects = self.apply(Event::Acquire { worker: worker(name), request, free_slots: 1, prefetch: 0 });
         effects
             .into_iter()
             .find_map(|effect| match effect {
-                Effect::Granted(grants) => Some(grants.into_iter().map(|grant| grant.lease).collect()),
+                Effect::Granted(grants) => Some(grants),
                 Effect::NothingReady => Some(vec![]),
                 _ => None,
             })
@@ -309,4 +319,162 @@ fn short_tasks_are_prefetched_and_long_ones_are_not() {
         seconds: 50.0,
     });
     assert_eq!(granted(&mut slow, 2), Some(1));
+}
+
+// ---- found by random schedules, see tests/engine ---------------------------------------------------
+
+#[test]
+fn a_training_run_that_two_sweeps_share_hands_in_what_both_want() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.apply(train_only(2, vec![3, 5]));
+    bench.register("a");
+    assert_eq!(bench.grants("a", 1)[0].keep, [1, 3, 5], "else the second sweep would never see its epoch 3");
+}
+
+#[test]
+fn a_training_run_repeated_for_more_epochs_hands_in_only_those() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let lease = bench.acquire("a", 1)[0];
+    bench.commit("a", lease);
+    bench.apply(Event::Cancel(1));
+    bench.apply(train_only(2, vec![3, 5]));
+    assert_eq!(bench.grants("a", 2)[0].keep, [3]);
+}
+
+#[test]
+fn epochs_that_nobody_wants_any_more_are_not_trained() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let train = bench.acquire("a", 1)[0];
+    bench.commit("a", train);
+    bench.apply(train_only(2, vec![7]));
+    assert_eq!(bench.engine.progress(1).unwrap().train.of(Status::Ready), 1);
+    bench.apply(Event::Cancel(2));
+    assert_eq!(bench.engine.progress(1).unwrap().train.of(Status::Done), 1, "it has all that is left to want");
+    assert_eq!(bench.acquire("a", 2)[0].task, key(2));
+}
+
+#[test]
+fn a_sweep_may_finish_because_another_is_cancelled() {
+    let mut bench = Bench::new();
+    bench.apply(train_only(1, vec![1]));
+    bench.register("a");
+    let train = bench.acquire("a", 1)[0];
+    bench.apply(train_only(2, vec![1, 5]));
+    bench.apply(Event::Commit { worker: worker("a"), lease: train, epochs: Some(vec![1]), seconds: 1.0 });
+    let effects = bench.apply(Event::Cancel(2));
+    assert!(effects.contains(&Effect::Finished(1)));
+}
+
+#[test]
+fn what_failed_for_other_epochs_is_done_for_a_sweep_that_has_its_own() {
+    let mut bench = Bench::new();
+    bench.apply(train_only(1, vec![1]));
+    bench.register("a");
+    let lease = bench.acquire("a", 1)[0];
+    bench.apply(Event::Commit { worker: worker("a"), lease, epochs: Some(vec![1]), seconds: 1.0 });
+    bench.apply(train_only(2, vec![5]));
+    let lease = bench.acquire("a", 2)[0];
+    bench.fail("a", lease, Failure::Diverged);
+    let progress = |bench: &Bench, sweep| bench.engine.progress(sweep).unwrap().train;
+    assert_eq!(progress(&bench, 2).of(Status::Failed), 1);
+    bench.apply(train_only(3, vec![1]));
+    assert_eq!(progress(&bench, 3).of(Status::Done), 1);
+    bench.apply(train_only(4, vec![5]));
+    assert_eq!(progress(&bench, 4).of(Status::Failed), 1, "it would only diverge again");
+}
+
+#[test]
+fn a_worker_whose_lost_leases_have_ended_gets_others_for_the_same_request() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    bench.register("b");
+    let late = bench.acquire("a", 1)[0];
+    bench.now += 29 * SECOND;
+    bench.register("b");
+    bench.now += 2 * SECOND;
+    bench.apply(Event::Tick);
+    let lost_reply = bench.acquire("b", 1)[0];
+    assert_eq!(bench.commit("a", late), Verdict::Accepted);
+    let leases = bench.acquire("b", 1);
+    assert_eq!(leases.len(), 1, "or it would repeat itself for ever, and never get anything");
+    assert_ne!(leases[0], lost_reply);
+}
+
+#[test]
+fn a_request_that_was_delayed_until_after_its_answer_gets_nothing() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let train = bench.acquire("a", 1)[0];
+    bench.commit("a", train);
+    bench.acquire("a", 2);
+    assert_eq!(bench.acquire("a", 1), [], "nobody would hear of the leases");
+}
+
+#[test]
+fn a_worker_that_registers_gives_back_what_it_does_not_name() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let lost_reply = bench.acquire("a", 1)[0];
+    let mut after = bench.recovered();
+    after.apply(small_sweep(1));
+    after.register("a");
+    assert_eq!(after.acquire("a", 1), [Lease { attempt: 2, ..lost_reply }], "without waiting for the deadline");
+
+    let held = after.acquire("a", 1);
+    after.apply(Event::Register { worker: worker("a"), slots: 1, running: held.clone() });
+    assert_eq!(after.acquire("a", 1), [], "what it names stays with it");
+    assert_eq!(after.commit("a", held[0]), Verdict::Accepted);
+}
+
+#[test]
+fn a_revoked_lease_is_nobodys_and_no_failure() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let lease = bench.acquire("a", 1)[0];
+    bench.apply(Event::Cancel(1));
+    bench.apply(Event::Heartbeat { worker: worker("a"), running: vec![lease] });
+    bench.apply(small_sweep(2));
+    assert_eq!(bench.acquire("a", 2), [Lease { attempt: 2, ..lease }], "wanted again, and free at once");
+    assert!(!bench.ledger.iter().any(|record| matches!(record, Record::Failed { .. })));
+}
+
+#[test]
+fn every_kind_of_failure_has_its_own_budget() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    for request in 1..=3 {
+        bench.register("a");
+        bench.acquire("a", request);
+        bench.apply(Event::Lost { worker: worker("a") });
+    }
+    bench.register("a");
+    for request in 1..=2 {
+        let lease = bench.acquire("a", request)[0];
+        bench.fail("a", lease, Failure::OutOfMemory);
+    }
+    assert_eq!(bench.acquire("a", 3).len(), 1, "three lost workers do not make two full memories fatal");
+}
+
+#[test]
+fn a_worker_may_leave_or_die_before_it_has_registered_again() {
+    for last_word in [Event::Leave { worker: worker("a") }, Event::Lost { worker: worker("a") }] {
+        let mut bench = Bench::new();
+        bench.apply(small_sweep(1));
+        bench.register("a");
+        bench.acquire("a", 1);
+        let mut after = bench.recovered();
+        after.apply(small_sweep(1));
+        after.apply(last_word);
+        after.register("b");
+        assert_eq!(after.acquire("b", 1)[0].task, key(1), "without waiting for the deadline");
+    }
 }

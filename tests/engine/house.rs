@@ -1,0 +1,1 @@
+//! The rules that keep the rooms apart, read off the sources.

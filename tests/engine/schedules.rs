@@ -1,0 +1,67 @@
+//! The engine under random schedules.
+
+use crate::steps::{Step, schedule};
+use crate::world::World;
+use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How many schedules run unless EPSWEEP_SCHEDULES says otherwise: some seconds' worth.
+const SCHEDULES: u32 = 4_000;
+
+#[test]
+fn any_schedule_of_faults_keeps_the_laws_and_then_heals() {
+    let cases =
+        std::env::var("EPSWEEP_SCHEDULES").map_or(SCHEDULES, |count| count.parse().expect("a number of schedules"));
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
+    // The same schedules on every machine, and the first ones of a longer run.
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let events = Cell::new(0);
+    quiet_while_shrinking();
+    let outcome = runner.run(&schedule(), |steps| {
+        events.set(events.get() + run(&steps));
+        Ok(())
+    });
+    println!("{cases} schedules, {} events", events.get());
+    if let Err(TestError::Fail(_, steps)) = outcome {
+        let steps = shortened(steps);
+        QUIET.store(false, Ordering::Relaxed);
+        steps.iter().for_each(|step| println!("{step:?}"));
+        run(&steps);
+    }
+}
+
+/// Leaves out single steps for as long as what remains still fails: proptest tries each only once.
+fn shortened(mut steps: Vec<Step>) -> Vec<Step> {
+    let fails = |steps: &[Step]| std::panic::catch_unwind(|| run(steps)).is_err();
+    let mut position = 0;
+    while position < steps.len() {
+        let mut fewer = steps.clone();
+        fewer.remove(position);
+        if fails(&fewer) {
+            (steps, position) = (fewer, 0);
+        } else {
+            position += 1;
+        }
+    }
+    steps
+}
+
+fn run(steps: &[Step]) -> u64 {
+    let mut world = World::new();
+    steps.iter().for_each(|step| world.step(step));
+    world.heal();
+    world.events
+}
+
+static QUIET: AtomicBool = AtomicBool::new(true);
+
+/// Thousands of expected panics would bury the one that counts; other tests keep their voice.
+fn quiet_while_shrinking() {
+    let (loud, here) = (std::panic::take_hook(), std::thread::current().id());
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().id() != here || !QUIET.load(Ordering::Relaxed) {
+            loud(info);
+        }
+    }));
+}

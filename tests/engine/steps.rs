@@ -1,0 +1,112 @@
+//! What can happen in the world, drawn at random. Positions are taken modulo what there is, so that
+//! every list of steps is a schedule, and a failing one can be shortened.
+
+use crate::sweeps::{Shape, TrialShape};
+use epsweep::engine::Failure;
+use proptest::prelude::*;
+
+pub const WORKERS: usize = 3;
+pub const NAMES: usize = 3;
+
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// A sweep is handed in, in place of an earlier one of its name.
+    Submit {
+        name: usize,
+        shape: Shape,
+    },
+    Cancel {
+        name: usize,
+    },
+    /// A worker sends a message, which stays in the network until it is delivered.
+    Ask {
+        worker: usize,
+        prefetch: u32,
+    },
+    Answer {
+        worker: usize,
+        pick: usize,
+    },
+    Fail {
+        worker: usize,
+        pick: usize,
+        failure: Failure,
+    },
+    Beat {
+        worker: usize,
+    },
+    Register {
+        worker: usize,
+    },
+    Leave {
+        worker: usize,
+    },
+    /// A worker's process ends and starts anew under its name; the coordinator may be told.
+    Die {
+        worker: usize,
+        told: bool,
+    },
+    /// One message reaches the coordinator, perhaps not for the last time.
+    Deliver {
+        pick: usize,
+        again: bool,
+        reply_lost: bool,
+    },
+    /// The network loses a message.
+    Lose {
+        pick: usize,
+    },
+    Wait {
+        millis: u64,
+    },
+    /// What was decided becomes durable, and the replies go out.
+    Sync,
+    /// The coordinator dies, with what it had decided since the last `Sync`, and starts again.
+    Crash,
+    Drain,
+}
+
+pub fn schedule() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..160)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let worker = || 0..WORKERS;
+    let pick = || 0usize..64;
+    prop_oneof![
+        3 => (0..NAMES, shape()).prop_map(|(name, shape)| Step::Submit { name, shape }),
+        1 => (0..NAMES).prop_map(|name| Step::Cancel { name }),
+        10 => (worker(), 0u32..4).prop_map(|(worker, prefetch)| Step::Ask { worker, prefetch }),
+        10 => (worker(), pick()).prop_map(|(worker, pick)| Step::Answer { worker, pick }),
+        5 => (worker(), pick(), failure()).prop_map(|(worker, pick, failure)| Step::Fail { worker, pick, failure }),
+        4 => worker().prop_map(|worker| Step::Beat { worker }),
+        3 => worker().prop_map(|worker| Step::Register { worker }),
+        1 => worker().prop_map(|worker| Step::Leave { worker }),
+        1 => (worker(), any::<bool>()).prop_map(|(worker, told)| Step::Die { worker, told }),
+        30 => (pick(), prop::bool::weighted(0.2), prop::bool::weighted(0.2))
+            .prop_map(|(pick, again, reply_lost)| Step::Deliver { pick, again, reply_lost }),
+        2 => pick().prop_map(|pick| Step::Lose { pick }),
+        4 => prop::sample::select(vec![1u64, 5_000, 20_000, 31_000]).prop_map(|millis| Step::Wait { millis }),
+        15 => Just(Step::Sync),
+        2 => Just(Step::Crash),
+        1 => prop::bool::weighted(0.2).prop_map(|drain| if drain { Step::Drain } else { Step::Sync }),
+    ]
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    use Failure::*;
+    prop_oneof![1 => Just(Diverged), 3 => Just(OutOfMemory), 3 => Just(BadInput), 3 => Just(Preempted), 3 => Just(Bug)]
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    let trial = (0u8..3, 1u32..8, 1u8..3).prop_map(|(trial, mask, shards)| TrialShape {
+        trial,
+        keep: (1..=3).filter(|epoch| mask >> (epoch - 1) & 1 == 1).collect(),
+        shards,
+    });
+    prop::collection::vec(trial, 1..3).prop_map(|mut trials| {
+        trials.sort_by_key(|wanted| wanted.trial);
+        trials.dedup_by_key(|wanted| wanted.trial);
+        Shape(trials)
+    })
+}
