@@ -2,13 +2,13 @@
 //!
 //! Tolerance is 1e-5 absolute unless a test says otherwise: 32-bit rounding, summed in another order.
 
-use crate::lab::attacks::ball::Ball;
-use crate::lab::attacks::gradient::slope;
+use crate::lab::attacks::ball::{Ball, reaches};
 use crate::lab::models::{Network, architecture};
 use crate::lab::training::methods::{InnerAttack, divergence, trades_loss};
 use crate::lab::training::optim::Updater;
 use crate::lab::training::schedule::factor;
 use crate::lab::{Device, Passes, weights};
+use crate::setting::slope;
 use epsweep::spec::{Model, Norm, Optimizer, Schedule};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
@@ -110,7 +110,11 @@ fn projections_are_pytorchs_and_take_a_radius_per_example() {
         let ball = Ball { norm, radius: golden.get("ball.radius").shallow_clone() };
         let projected = ball.project(x, point);
         assert_close(&projected, golden.get(name), name);
-        let inside = |p: &Tensor| Vec::<bool>::try_from(ball.contains(x, p)).unwrap();
+        let radii = Vec::<f32>::try_from(ball.radius.view([-1])).unwrap();
+        let inside = |p: &Tensor| -> Vec<bool> {
+            let sizes = ball.distances(x, p).into_iter().zip(&radii);
+            sizes.map(|(distance, &radius)| reaches(norm, f64::from(radius), distance)).collect()
+        };
         assert!(inside(&projected).iter().all(|&b| b));
         assert!(!inside(point).iter().all(|&b| b), "some points start outside");
         assert_close(&ball.project(x, &projected), &projected, "projecting twice");

@@ -7,6 +7,7 @@
 mod lab;
 
 mod attacks;
+mod cascade;
 mod golden;
 mod mnist;
 mod setting;
