@@ -13,18 +13,18 @@ use epsweep::spec::{Model, Norm, Optimizer, Schedule};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
-const TOLERANCE: f64 = 1e-5;
+pub const TOLERANCE: f64 = 1e-5;
 
-struct Golden(HashMap<String, Tensor>);
+pub struct Golden(HashMap<String, Tensor>);
 
 impl Golden {
-    fn read(name: &str) -> Golden {
+    pub fn read(name: &str) -> Golden {
         crate::lab::use_one_thread();
         let path = format!("{}/tests/golden/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
         Golden(weights::decode(&std::fs::read(path).unwrap()).unwrap().tensors)
     }
 
-    fn get(&self, name: &str) -> &Tensor {
+    pub fn get(&self, name: &str) -> &Tensor {
         self.0.get(name).unwrap_or_else(|| panic!("the golden file has no {name}"))
     }
 
@@ -37,23 +37,23 @@ impl Golden {
         Network::from_weights(&architecture, &bytes, Device::Cpu).unwrap()
     }
 
-    fn small(&self) -> Network {
+    pub fn small(&self) -> Network {
         self.network("model.", [6, 8], 20, [1, 8, 8], 10)
     }
 }
 
-fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+pub fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
     (a - b).abs().max().double_value(&[])
 }
 
-fn assert_close(a: &Tensor, b: &Tensor, what: &str) {
+pub fn assert_close(a: &Tensor, b: &Tensor, what: &str) {
     let difference = largest_difference(a, b);
     assert!(difference < TOLERANCE, "{what} differs from PyTorch by {difference}");
 }
 
 /// PGD multiplies rounding: a gradient next to zero may change its sign, and the paths part there.
-fn assert_nearly_all_close(a: &Tensor, b: &Tensor, wanted: f64, what: &str) {
+pub fn assert_nearly_all_close(a: &Tensor, b: &Tensor, wanted: f64, what: &str) {
     let share = (a - b).abs().lt(TOLERANCE).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
     assert!(share > wanted, "{what}: only {share} of the pixels agree with PyTorch");
 }

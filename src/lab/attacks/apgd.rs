@@ -70,6 +70,11 @@ impl Apgd {
         }
     }
 
+    /// The length of the next step in `slot`, in epsilons.
+    pub fn step_size(&self, slot: usize) -> f64 {
+        self.progress[slot].step
+    }
+
     /// Takes note of a loss; says whether it is the best so far, and whether to go back to the best.
     fn note(&mut self, slot: usize, step: u32, loss: f32) -> (bool, bool) {
         if step == 0 {
@@ -174,7 +179,7 @@ impl Attack for Apgd {
         let from = swap(&tile.points, &self.best, tile, &back);
         let gradient = swap(&slope.gradient, &self.best_gradient, tile, &back);
         let momentum = &from - self.before.index_select(0, &tile.slots);
-        let step = tile.per_row(1.0, |flight| self.progress[flight.slot as usize].step);
+        let step = tile.per_row(1.0, |flight| self.step_size(flight.slot as usize));
         let ahead = tile.ball.ascend(&tile.origins, &from, &gradient, &(step * &tile.ball.radius));
         let share = tile.per_row(1.0, |flight| if flight.step == 0 { 1.0 } else { MOMENTUM });
         let carried = momentum * (1.0 - &share);

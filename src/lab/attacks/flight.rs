@@ -96,7 +96,8 @@ pub struct Flight {
 }
 
 impl Flight {
-    pub(super) fn at_origin(example: usize, first: u32) -> Flight {
+    /// At the clean image of the shard's `example`-th example; `first` is the shard's first.
+    pub fn at_origin(example: usize, first: u32) -> Flight {
         Flight {
             example,
             test_index: u64::from(first) + example as u64,
