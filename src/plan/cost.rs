@@ -35,7 +35,7 @@ pub fn train(recipe: &Recipe, data: &DataInfo) -> f64 {
 /// Estimated seconds that one robust example costs at one epsilon.
 pub fn attack(model: &Model, attack: &Attack, data: &DataInfo) -> f64 {
     let (forwards, backwards) = attack.passes();
-    forward(model, data) * (f64::from(forwards) + BACKWARD * f64::from(backwards))
+    forward(model, data) * (forwards as f64 + BACKWARD * backwards as f64)
 }
 
 /// How many times the cost of [`attack`] an example pays on a grid of `epsilons`.

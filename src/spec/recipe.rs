@@ -293,16 +293,20 @@ impl Attack {
     }
 
     /// Forward and backward passes that a robust example costs at one epsilon: (forwards, backwards).
-    pub fn passes(&self) -> (u32, u32) {
-        match self {
+    pub fn passes(&self) -> (u64, u64) {
+        let gradients = |count: u64| (count, count);
+        match *self {
             Attack::Fgsm {} => (1, 1),
-            Attack::Pgd { steps, restarts, .. } => (steps * restarts, steps * restarts),
+            Attack::Pgd { steps, restarts, .. } => gradients(u64::from(steps) * u64::from(restarts)),
             Attack::Apgd { loss, steps, restarts, targets } => {
-                let climbs = if *loss == AttackLoss::DlrTargeted { restarts * targets } else { *restarts };
-                (steps * climbs, steps * climbs)
+                let targets = if loss == AttackLoss::DlrTargeted { targets } else { 1 };
+                gradients(u64::from(steps) * u64::from(restarts) * u64::from(targets))
             }
-            Attack::Fab { steps, targets } => (2 * steps * targets, steps * targets),
-            Attack::Square { queries } => (*queries, 0),
+            Attack::Fab { steps, targets } => {
+                let count = u64::from(steps) * u64::from(targets);
+                (2 * count, count)
+            }
+            Attack::Square { queries } => (u64::from(queries), 0),
             Attack::Autoattack { .. } => {
                 let members = self.members();
                 let passes = members.iter().map(Attack::passes);

@@ -139,13 +139,14 @@ fn a_cascade_is_as_strong_as_its_members_and_depends_on_nothing_but_the_question
         Attack::Fab { steps: 6, targets: 9 },
         Attack::Square { queries: 60 },
     ];
-    let ask = |members: &[Attack], examples: [u32; 2], known: &[Known]| {
+    let on = |epsilons: &[f64], members: &[Attack], examples: [u32; 2], known: &[Known]| {
         let attack = autoattack(AutoattackVersion::Standard);
-        let question = searched(Search::Bisect, evaluation(smallcnn(), Norm::Linf, attack, &grid, examples));
+        let question = searched(Search::Bisect, evaluation(smallcnn(), Norm::Linf, attack, epsilons, examples));
         let request =
             EvaluateRequest { question: &question, data: &data, weights: &weights, known, device: Device::Cpu };
         evaluate_with(members, request, &mut Patience::default()).unwrap()
     };
+    let ask = |members: &[Attack], examples: [u32; 2], known: &[Known]| on(&grid, members, examples, known);
     let whole = ask(&members, [0, 24], &[]);
     let alone = ask(&members[..1], [0, 24], &[]);
     assert!(whole.levels.iter().zip(&alone.levels).all(|(whole, alone)| whole <= alone));
@@ -157,6 +158,12 @@ fn a_cascade_is_as_strong_as_its_members_and_depends_on_nothing_but_the_question
     let again = ask(&members, [0, 24], &[earlier]);
     assert_eq!(again.levels, whole.levels);
     assert!(again.passes.forwards < whole.passes.forwards / 3, "{:?} of {:?}", again.passes, whole.passes);
+    // On part of the grid, and with what that part says of the whole.
+    let sparse = [grid[1], grid[3], grid[4]];
+    let first = Known { epsilons: sparse.to_vec(), levels: on(&sparse, &members, [0, 24], &[]).levels };
+    let edited = ask(&members, [0, 24], &[first]);
+    assert_eq!(edited.levels, whole.levels);
+    assert!(edited.passes.forwards < whole.passes.forwards, "{:?} of {:?}", edited.passes, whole.passes);
 }
 
 #[test]
