@@ -9,7 +9,8 @@ Deterministic: running it again on the same kind of CPU writes the same bytes.
     /tmp/venv-golden/bin/python scripts/golden_attacks.py
 
 If torchattacks is installed too (--no-deps torchattacks torchvision timm, and requests tqdm scipy pillow),
-its PGD is compared on the way; last time 100 % of the pixels agreed, to the bit.
+its PGD is compared on the way; last time 100 % of the pixels agreed, to the bit. If pyautoattack is
+(--no-deps), so are the attacks of golden_autoattack.py, which writes the third file.
 """
 
 from pathlib import Path
@@ -195,7 +196,11 @@ def schedules():
 
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    for name, tensors in {"attacks": attacks(), "training": trades() | optimizers() | schedules()}.items():
+    import golden_autoattack
+
+    files = {"attacks": attacks(), "training": trades() | optimizers() | schedules()}
+    files["autoattack"] = golden_autoattack.tensors()
+    for name, tensors in files.items():
         path = OUT / f"{name}.safetensors"
         save_file({k: v.detach().float().contiguous() for k, v in tensors.items()}, path)
         print(f"{path.name}: {len(tensors)} tensors, {path.stat().st_size // 1024} KB")

@@ -5,6 +5,7 @@
 //! which it was broken. Levels form a lattice under `min`; merging over attacks, restarts, shards
 //! and repeated attempts is commutative and idempotent, and every curve falls monotonically.
 
+use crate::spec::Search;
 use serde::{Deserialize, Serialize};
 
 /// Position in an ascending grid of positive epsilons `e_1 < ... < e_K` at which an example breaks:
@@ -67,8 +68,13 @@ pub enum Verdict {
 }
 
 impl Known {
-    /// The verdict on `example` (position in the shard) at `epsilon` (0 = without attack).
-    pub fn verdict(&self, example: usize, epsilon: f64) -> Verdict {
+    /// The verdict on `example` (position in the shard) at `epsilon` (0 = without attack), when the
+    /// answer was found by `search`.
+    ///
+    /// A search decides what its levels certify. All of them found an adversarial example at the
+    /// level. Ascending and exhaustive search also tried every smaller epsilon of their grid;
+    /// bisection leapt over most of them, and is sure to have tried only the one just below.
+    pub fn verdict(&self, search: Search, example: usize, epsilon: f64) -> Verdict {
         let level = self.levels[example];
         if !level.is_known() {
             return Verdict::Open;
@@ -77,9 +83,14 @@ impl Known {
             return Verdict::Broken;
         }
         let position = usize::from(level.0);
+        let below = &self.epsilons[..position - 1];
+        let tried = match search {
+            Search::Ascending | Search::Exhaustive => below,
+            Search::Bisect => &below[below.len().saturating_sub(1)..],
+        };
         match self.epsilons.get(position - 1) {
             Some(&broken_from) if epsilon >= broken_from => Verdict::Broken,
-            _ if epsilon == 0.0 || self.epsilons[..position - 1].contains(&epsilon) => Verdict::Withstood,
+            _ if epsilon == 0.0 || tried.contains(&epsilon) => Verdict::Withstood,
             _ => Verdict::Open,
         }
     }
@@ -92,12 +103,27 @@ mod tests {
     #[test]
     fn an_earlier_answer_is_used_only_where_it_is_certain() {
         let known = Known { epsilons: vec![0.1, 0.2, 0.4], levels: vec![Level(2), Level(4), Level(0), Level::UNKNOWN] };
-        let verdicts = |example| [0.0, 0.1, 0.15, 0.2, 0.3, 0.4].map(|e| known.verdict(example, e));
+        let verdicts = |search, example| [0.0, 0.1, 0.15, 0.2, 0.3, 0.4].map(|e| known.verdict(search, example, e));
         use Verdict::*;
-        assert_eq!(verdicts(0), [Withstood, Withstood, Open, Broken, Broken, Broken]);
-        assert_eq!(verdicts(1), [Withstood, Withstood, Open, Withstood, Open, Withstood]);
-        assert_eq!(verdicts(2), [Broken; 6]);
-        assert_eq!(verdicts(3), [Open; 6]);
+        for search in [Search::Ascending, Search::Exhaustive] {
+            assert_eq!(verdicts(search, 0), [Withstood, Withstood, Open, Broken, Broken, Broken]);
+            assert_eq!(verdicts(search, 1), [Withstood, Withstood, Open, Withstood, Open, Withstood]);
+        }
+        assert_eq!(verdicts(Search::Bisect, 0), [Withstood, Withstood, Open, Broken, Broken, Broken]);
+        assert_eq!(verdicts(Search::Bisect, 1), [Withstood, Open, Open, Open, Open, Withstood]);
+        for search in [Search::Ascending, Search::Bisect, Search::Exhaustive] {
+            assert_eq!(verdicts(search, 2), [Broken; 6]);
+            assert_eq!(verdicts(search, 3), [Open; 6]);
+        }
+    }
+
+    #[test]
+    fn an_example_broken_at_the_smallest_epsilon_certifies_only_the_clean_image() {
+        let known = Known { epsilons: vec![0.1, 0.2], levels: vec![Level(1)] };
+        let verdicts = |search| [0.0, 0.05, 0.1].map(|e| known.verdict(search, 0, e));
+        use Verdict::*;
+        assert_eq!(verdicts(Search::Bisect), [Withstood, Open, Broken]);
+        assert_eq!(verdicts(Search::Ascending), [Withstood, Open, Broken]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use rand_distr::{Distribution, StandardNormal};
 pub struct Key(blake3::Hasher);
 
 /// A stream of random numbers.
+#[derive(Debug, Clone)]
 pub struct Stream(ChaCha8Rng);
 
 impl Key {
@@ -87,8 +88,13 @@ impl Stream {
         order
     }
 
+    /// 1 or -1, with equal probability.
+    pub fn sign(&mut self) -> f32 {
+        if self.0.next_u32() >> 31 == 0 { 1.0 } else { -1.0 }
+    }
+
     /// Uniform in 0..bound, by multiplication; the bias is at most bound / 2^64.
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 }

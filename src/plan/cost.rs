@@ -3,7 +3,7 @@
 //! it measures (see [`crate::engine`]), so being wrong by a factor changes no result.
 
 use crate::data::DataInfo;
-use crate::spec::{Attack, Model, Recipe};
+use crate::spec::{Attack, Model, Recipe, Search};
 
 /// Seconds per multiply-accumulate, forward.
 const PER_MAC: f64 = 2e-11;
@@ -14,7 +14,10 @@ const PER_EXAMPLE: f64 = 4e-6;
 /// A backward pass costs this many forward passes (input gradient; training adds the weights').
 const BACKWARD: f64 = 2.0;
 /// What is left of an attack's cost because broken examples leave the batch and stay broken.
-pub const EARLY_EXIT: f64 = 0.5;
+const EARLY_EXIT: f64 = 0.5;
+/// Whole attacks that closing in on the break costs, whatever the grid: one fails just below the
+/// break, and the others mostly succeed early.
+const CLOSING_IN: f64 = 1.5;
 /// An evaluation shard should take about this long at [`NOMINAL_EPSILONS`] epsilons.
 const SHARD_SECONDS: f64 = 20.0;
 /// Shards must not depend on the epsilon grid: an edited grid must find the answers of the old one.
@@ -31,12 +34,22 @@ pub fn train(recipe: &Recipe, data: &DataInfo) -> f64 {
 
 /// Estimated seconds that one robust example costs at one epsilon.
 pub fn attack(model: &Model, attack: &Attack, data: &DataInfo) -> f64 {
-    forward(model, data) * (1.0 + BACKWARD) * f64::from(attack.steps())
+    let (forwards, backwards) = attack.passes();
+    forward(model, data) * (forwards as f64 + BACKWARD * backwards as f64)
+}
+
+/// How many times the cost of [`attack`] an example pays on a grid of `epsilons`.
+pub fn rounds(search: Search, epsilons: f64) -> f64 {
+    match search {
+        Search::Ascending => epsilons * EARLY_EXIT,
+        Search::Bisect => CLOSING_IN,
+        Search::Exhaustive => epsilons,
+    }
 }
 
 /// Examples per evaluation task, given the cost of one example at one epsilon.
-pub fn shard_size(per_example: f64) -> u32 {
-    let examples = SHARD_SECONDS / (per_example * NOMINAL_EPSILONS * EARLY_EXIT);
+pub fn shard_size(per_example: f64, search: Search) -> u32 {
+    let examples = SHARD_SECONDS / (per_example * rounds(search, NOMINAL_EPSILONS));
     let grains = (examples / f64::from(SHARD_GRAIN)).floor().clamp(1.0, 1e6);
     grains as u32 * SHARD_GRAIN
 }

@@ -132,13 +132,15 @@ impl Plan {
         for epoch in keep {
             for (index, named) in evaluate.attacks.iter().enumerate() {
                 let per_example = cost::attack(&trial.recipe.model, &named.attack, &self.data);
-                let shard = cost::shard_size(per_example);
+                let search = evaluate.search_of(&named.attack);
+                let shard = cost::shard_size(per_example, search);
                 for first in (0..self.examples).step_by(shard as usize) {
                     let examples = [first, (first + shard).min(self.examples)];
                     let work = Work::Evaluate { epoch, attack: index as u16, examples };
                     let key = Question::Evaluate(self.evaluate_question(position, work)).key();
                     let count = f64::from(examples[1] - examples[0]);
-                    let seconds = (per_example * count * evaluate.epsilons.len() as f64 * cost::EARLY_EXIT) as f32;
+                    let rounds = cost::rounds(search, evaluate.epsilons.len() as f64);
+                    let seconds = (per_example * count * rounds) as f32;
                     self.tasks.push(Task { key, trial: position, work, seconds });
                 }
             }
@@ -184,6 +186,7 @@ impl Plan {
             unreachable!("only evaluations have an evaluate question")
         };
         let evaluate = &self.sweep.evaluate;
+        let attack = evaluate.attacks[usize::from(attack)].attack.clone();
         EvaluateQuestion {
             version: ALGORITHM_VERSION,
             train: self.trials[trial as usize].key,
@@ -191,7 +194,8 @@ impl Plan {
             data: self.data.id.clone(),
             model: self.sweep.trials[trial as usize].recipe.model.clone(),
             norm: evaluate.norm,
-            attack: evaluate.attacks[usize::from(attack)].attack.clone(),
+            search: evaluate.search_of(&attack),
+            attack,
             epsilons: evaluate.positive_epsilons().to_vec(),
             examples,
             batch_size: evaluate.batch_size,

@@ -5,7 +5,7 @@
 //! can check that the question is the one its key names, and a worker in another language needs a
 //! JSON parser and nothing else. Where data lies on disk is not part of the question; its digest is.
 
-use crate::spec::{Attack, Method, Model, Norm, Optimizer, Schedule};
+use crate::spec::{Attack, Method, Model, Norm, Optimizer, Schedule, Search};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -121,6 +121,9 @@ pub struct EvaluateQuestion {
     pub model: Model,
     pub norm: Norm,
     pub attack: Attack,
+    /// Left out where it is the search that older questions took for granted, so that their keys stay.
+    #[serde(default, skip_serializing_if = "Search::is_ascending")]
+    pub search: Search,
     /// Positive, ascending, distinct.
     pub epsilons: Vec<f64>,
     /// First example of the test set, and one past the last.

@@ -13,6 +13,8 @@ const MAX_EPOCHS: u32 = 1_000_000;
 const MAX_BATCH: u32 = 1_000_000;
 const MAX_STEPS: u32 = 10_000;
 const MAX_RESTARTS: u32 = 1_000;
+const MAX_TARGETS: u32 = 1_000;
+const MAX_QUERIES: u32 = 1_000_000;
 /// The bound on an L2 radius when the size of the images is not known: the diagonal of 10,000 pixels.
 const MAX_L2: f64 = 100.0;
 
@@ -59,6 +61,17 @@ pub(super) fn attack(attack: &Attack, node: &Node, norm: Norm, radii: Radii) -> 
             range.whole("restarts", *restarts, 1, MAX_RESTARTS);
             range.step(*step, norm, radii);
         }
+        Attack::Apgd { loss: _, steps, restarts, targets } => {
+            range.whole("steps", *steps, 1, MAX_STEPS);
+            range.whole("restarts", *restarts, 1, MAX_RESTARTS);
+            range.whole("targets", *targets, 1, MAX_TARGETS);
+        }
+        Attack::Fab { steps, targets } => {
+            range.whole("steps", *steps, 1, MAX_STEPS);
+            range.whole("targets", *targets, 1, MAX_TARGETS);
+        }
+        Attack::Square { queries } => range.whole("queries", *queries, 1, MAX_QUERIES),
+        Attack::Autoattack { .. } => {}
     }
     range.problems
 }

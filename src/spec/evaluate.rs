@@ -11,7 +11,7 @@ use super::values::values;
 use super::yaml::{Kind, Map, Node};
 use std::rc::Rc;
 
-pub(super) const KEYS: [&str; 6] = ["epochs", "norm", "epsilons", "attacks", "test_examples", "batch_size"];
+pub(super) const KEYS: [&str; 7] = ["epochs", "norm", "epsilons", "attacks", "test_examples", "batch_size", "search"];
 
 /// Outcomes are stored as positions in the epsilon grid, 16 bits each; curves this fine help nobody.
 const MAX_EPSILONS: usize = 10_000;
@@ -46,7 +46,12 @@ pub(super) fn read(node: &Node, dataset: Option<&Dataset>, radii: Radii, problem
     };
     let batch_size =
         part("batch_size").map_or(Some(DEFAULT_BATCH), |node| count(node, "batch_size", MAX_BATCH, problems));
+    let search = match part("search") {
+        Some(node) => Some(problems.keep(decode(node, "search"))?),
+        None => None,
+    };
     Some(Evaluate {
+        search,
         epochs: epochs?,
         norm,
         epsilons: epsilons?,

@@ -149,6 +149,85 @@ pub enum Attack {
         #[serde(default = "default::attack_restarts")]
         restarts: u32,
     },
+    /// Auto-PGD: projected ascent with momentum that chooses its step sizes itself (arXiv 2003.01690).
+    Apgd {
+        #[serde(default)]
+        loss: AttackLoss,
+        #[serde(default = "default::apgd_steps")]
+        steps: u32,
+        /// Independent random starts, for each target.
+        #[serde(default = "default::attack_restarts")]
+        restarts: u32,
+        /// How many of the likeliest wrong classes `dlr_targeted` aims at, one after the other.
+        #[serde(default = "default::attack_targets")]
+        targets: u32,
+    },
+    /// FAB-T: looks for the nearest adversarial example, whatever the epsilon (arXiv 1907.02044).
+    Fab {
+        /// Steps towards each target.
+        #[serde(default = "default::apgd_steps")]
+        steps: u32,
+        /// How many of the likeliest wrong classes it aims at, one after the other.
+        #[serde(default = "default::attack_targets")]
+        targets: u32,
+    },
+    /// Random search with square windows, without gradients (arXiv 1912.00049).
+    Square {
+        /// Random changes that are tried.
+        #[serde(default = "default::square_queries")]
+        queries: u32,
+    },
+    /// AutoAttack: several attacks, each on what withstood the ones before (arXiv 2003.01690).
+    Autoattack {
+        #[serde(default)]
+        version: AutoattackVersion,
+    },
+}
+
+/// What APGD increases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AttackLoss {
+    /// Cross-entropy of the true class.
+    #[default]
+    Ce,
+    /// Difference of logits ratio: does not change with the scale of the logits; needs 3 classes.
+    Dlr,
+    /// Difference of logits ratio towards the likeliest wrong classes in turn; needs 4 classes.
+    DlrTargeted,
+}
+
+/// Which attacks AutoAttack consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AutoattackVersion {
+    /// APGD on the cross-entropy, APGD on the targeted DLR loss, FAB-T, Square.
+    #[default]
+    Standard,
+    /// APGD on the cross-entropy and on the DLR loss: for networks that answer at random. Those of
+    /// epsweep do not, so that one gradient says as much as the 20 that are averaged elsewhere.
+    Rand,
+}
+
+/// How an evaluation looks for the smallest epsilon of the grid that breaks an example.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Search {
+    /// From the smallest epsilon up, until one breaks it: all smaller ones have been tried.
+    #[default]
+    Ascending,
+    /// Closes in on the break from both sides. Tried and withstood is only the epsilon just below it.
+    Bisect,
+    /// From the largest epsilon down to the smallest, whatever happens: all below the break have
+    /// been tried, and what larger balls reveal about smaller ones counts too.
+    Exhaustive,
+}
+
+impl Search {
+    /// Whether this is the search that questions meant before there was a choice.
+    pub fn is_ascending(&self) -> bool {
+        *self == Search::Ascending
+    }
 }
 
 impl Model {
@@ -189,14 +268,58 @@ impl Attack {
         match self {
             Attack::Fgsm {} => "fgsm",
             Attack::Pgd { .. } => "pgd",
+            Attack::Apgd { .. } => "apgd",
+            Attack::Fab { .. } => "fab",
+            Attack::Square { .. } => "square",
+            Attack::Autoattack { .. } => "autoattack",
         }
     }
 
-    /// Gradient steps over all restarts that a robust example costs at one epsilon.
-    pub fn steps(&self) -> u32 {
+    /// The attacks this one consists of, in order; itself for all but AutoAttack.
+    pub fn members(&self) -> Vec<Attack> {
+        let apgd = |loss| Attack::Apgd { loss, steps: 100, restarts: 1, targets: 9 };
         match self {
-            Attack::Fgsm {} => 1,
-            Attack::Pgd { steps, restarts, .. } => steps * restarts,
+            Attack::Autoattack { version: AutoattackVersion::Standard } => vec![
+                apgd(AttackLoss::Ce),
+                apgd(AttackLoss::DlrTargeted),
+                Attack::Fab { steps: 100, targets: 9 },
+                Attack::Square { queries: 5000 },
+            ],
+            Attack::Autoattack { version: AutoattackVersion::Rand } => {
+                vec![apgd(AttackLoss::Ce), apgd(AttackLoss::Dlr)]
+            }
+            own => vec![own.clone()],
+        }
+    }
+
+    /// Forward and backward passes that a robust example costs at one epsilon: (forwards, backwards).
+    pub fn passes(&self) -> (u64, u64) {
+        let gradients = |count: u64| (count, count);
+        match *self {
+            Attack::Fgsm {} => (1, 1),
+            Attack::Pgd { steps, restarts, .. } => gradients(u64::from(steps) * u64::from(restarts)),
+            Attack::Apgd { loss, steps, restarts, targets } => {
+                let targets = if loss == AttackLoss::DlrTargeted { targets } else { 1 };
+                gradients(u64::from(steps) * u64::from(restarts) * u64::from(targets))
+            }
+            Attack::Fab { steps, targets } => {
+                let count = u64::from(steps) * u64::from(targets);
+                (2 * count, count)
+            }
+            Attack::Square { queries } => (u64::from(queries), 0),
+            Attack::Autoattack { .. } => {
+                let members = self.members();
+                let passes = members.iter().map(Attack::passes);
+                passes.fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+            }
+        }
+    }
+
+    /// The search that an evaluation uses when none is written: the dear attacks close in.
+    pub fn usual_search(&self) -> Search {
+        match self {
+            Attack::Fgsm {} | Attack::Pgd { .. } => Search::Ascending,
+            _ => Search::Bisect,
         }
     }
 }
@@ -249,5 +372,14 @@ mod default {
     }
     pub fn attack_restarts() -> u32 {
         1
+    }
+    pub fn apgd_steps() -> u32 {
+        100
+    }
+    pub fn attack_targets() -> u32 {
+        9
+    }
+    pub fn square_queries() -> u32 {
+        5000
     }
 }

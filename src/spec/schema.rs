@@ -4,7 +4,7 @@
 //! such as lists of values and patterns, is described by the types here, which nothing else uses;
 //! a test holds their keys against those that reading accepts.
 
-use super::recipe::{Attack, Method, Model, Norm, Optimizer, Schedule};
+use super::recipe::{Attack, Method, Model, Norm, Optimizer, Schedule, Search};
 use super::section::Section;
 use super::sweep::Dataset;
 use schemars::generate::SchemaSettings;
@@ -110,6 +110,8 @@ struct Evaluation {
     /// Examples per forward pass of the attack loop; 256 when absent.
     #[schemars(range(min = 1))]
     batch_size: Option<u32>,
+    /// `ascending` for fgsm and pgd, `bisect` for the other attacks when absent.
+    search: Option<Search>,
 }
 
 /// An epoch, or `final`: the last one of each trial.

@@ -1,6 +1,6 @@
 //! A validated sweep: what the YAML file means once grids are expanded and defaults filled in.
 
-use super::recipe::{Attack, Method, Model, Norm, Optimizer, Schedule};
+use super::recipe::{Attack, Method, Model, Norm, Optimizer, Schedule, Search};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -107,9 +107,16 @@ pub struct Evaluate {
     pub test_examples: Option<u32>,
     /// Examples per forward pass of the attack loop.
     pub batch_size: u32,
+    /// For all attacks; `None` means each attack's usual one.
+    pub search: Option<Search>,
 }
 
 impl Evaluate {
+    /// The search that `attack` is evaluated with.
+    pub fn search_of(&self, attack: &Attack) -> Search {
+        self.search.unwrap_or(attack.usual_search())
+    }
+
     /// The grid that outcomes refer to: without 0, which needs no attack.
     pub fn positive_epsilons(&self) -> &[f64] {
         &self.epsilons[self.epsilons.partition_point(|&e| e <= 0.0)..]

@@ -2,29 +2,29 @@
 //!
 //! Tolerance is 1e-5 absolute unless a test says otherwise: 32-bit rounding, summed in another order.
 
-use crate::lab::attacks::ball::Ball;
-use crate::lab::attacks::gradient::slope;
+use crate::lab::attacks::ball::{Ball, reaches};
 use crate::lab::models::{Network, architecture};
 use crate::lab::training::methods::{InnerAttack, divergence, trades_loss};
 use crate::lab::training::optim::Updater;
 use crate::lab::training::schedule::factor;
 use crate::lab::{Device, Passes, weights};
+use crate::setting::slope;
 use epsweep::spec::{Model, Norm, Optimizer, Schedule};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
-const TOLERANCE: f64 = 1e-5;
+pub const TOLERANCE: f64 = 1e-5;
 
-struct Golden(HashMap<String, Tensor>);
+pub struct Golden(HashMap<String, Tensor>);
 
 impl Golden {
-    fn read(name: &str) -> Golden {
+    pub fn read(name: &str) -> Golden {
         crate::lab::use_one_thread();
         let path = format!("{}/tests/golden/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
         Golden(weights::decode(&std::fs::read(path).unwrap()).unwrap().tensors)
     }
 
-    fn get(&self, name: &str) -> &Tensor {
+    pub fn get(&self, name: &str) -> &Tensor {
         self.0.get(name).unwrap_or_else(|| panic!("the golden file has no {name}"))
     }
 
@@ -37,23 +37,23 @@ impl Golden {
         Network::from_weights(&architecture, &bytes, Device::Cpu).unwrap()
     }
 
-    fn small(&self) -> Network {
+    pub fn small(&self) -> Network {
         self.network("model.", [6, 8], 20, [1, 8, 8], 10)
     }
 }
 
-fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+pub fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
     (a - b).abs().max().double_value(&[])
 }
 
-fn assert_close(a: &Tensor, b: &Tensor, what: &str) {
+pub fn assert_close(a: &Tensor, b: &Tensor, what: &str) {
     let difference = largest_difference(a, b);
     assert!(difference < TOLERANCE, "{what} differs from PyTorch by {difference}");
 }
 
 /// PGD multiplies rounding: a gradient next to zero may change its sign, and the paths part there.
-fn assert_nearly_all_close(a: &Tensor, b: &Tensor, wanted: f64, what: &str) {
+pub fn assert_nearly_all_close(a: &Tensor, b: &Tensor, wanted: f64, what: &str) {
     let share = (a - b).abs().lt(TOLERANCE).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
     assert!(share > wanted, "{what}: only {share} of the pixels agree with PyTorch");
 }
@@ -110,7 +110,11 @@ fn projections_are_pytorchs_and_take_a_radius_per_example() {
         let ball = Ball { norm, radius: golden.get("ball.radius").shallow_clone() };
         let projected = ball.project(x, point);
         assert_close(&projected, golden.get(name), name);
-        let inside = |p: &Tensor| Vec::<bool>::try_from(ball.contains(x, p)).unwrap();
+        let radii = Vec::<f32>::try_from(ball.radius.view([-1])).unwrap();
+        let inside = |p: &Tensor| -> Vec<bool> {
+            let sizes = ball.distances(x, p).into_iter().zip(&radii);
+            sizes.map(|(distance, &radius)| reaches(norm, f64::from(radius), distance)).collect()
+        };
         assert!(inside(&projected).iter().all(|&b| b));
         assert!(!inside(point).iter().all(|&b| b), "some points start outside");
         assert_close(&ball.project(x, &projected), &projected, "projecting twice");

@@ -7,7 +7,9 @@
 mod lab;
 
 mod attacks;
+mod cascade;
 mod golden;
+mod golden_autoattack;
 mod mnist;
 mod setting;
 mod training;

@@ -4,7 +4,7 @@
 use crate::lab::{Images, LabData, RawImages};
 use crate::setting::*;
 use epsweep::plan::question::{EvaluateQuestion, TrainQuestion};
-use epsweep::spec::{Attack, Method, Model, Norm, Optimizer};
+use epsweep::spec::{Attack, AutoattackVersion, Method, Model, Norm, Optimizer, Search};
 use std::io::Read;
 use std::time::Instant;
 
@@ -83,10 +83,65 @@ fn mnist_frontier_of_two_methods() {
     }
 }
 
+/// Robust accuracy and price of AutoAttack, to hold against scripts/strength.py on the same weights:
+/// `EPSWEEP_MNIST=DIR EPSWEEP_WEIGHTS=DIR [EPSWEEP_EXAMPLES=200] cargo test ...`.
+#[test]
+#[ignore = "needs MNIST, takes many minutes"]
+fn mnist_strength() {
+    let data = mnist();
+    let folder = std::env::var("EPSWEEP_WEIGHTS").expect("EPSWEEP_WEIGHTS names a folder for the weights");
+    let examples: u32 = std::env::var("EPSWEEP_EXAMPLES").map_or(200, |n| n.parse().unwrap());
+    let wanted = std::env::var("EPSWEEP_MODELS").unwrap_or("natural,pgd,trades".to_string());
+    let models = [
+        ("natural", Method::Natural {}, 4, 0.05),
+        ("pgd", Method::Pgd { epsilon: 0.2, steps: 7, step: None, norm: Norm::Linf }, 8, 0.2),
+        ("trades", Method::Trades { epsilon: 0.2, beta: 6.0, steps: 5, step: None, norm: Norm::Linf }, 6, 0.2),
+    ];
+    for (name, method, epochs, epsilon) in models.into_iter().filter(|model| wanted.contains(model.0)) {
+        let path = format!("{folder}/{name}.safetensors");
+        let weights = std::fs::read(&path).unwrap_or_else(|_| {
+            let question = TrainQuestion {
+                model: smallcnn28(),
+                batch_size: 64,
+                optimizer: Optimizer::Adamw { lr: 2e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01 },
+                ..training(method, epochs, 1)
+            };
+            let weights = trained(&question, &data).weights;
+            std::fs::write(&path, &weights).unwrap();
+            weights
+        });
+        let curve: Vec<f64> = (1..=16).map(|k| epsilon * 1.5 * f64::from(k) / 16.0).collect();
+        let runs = [
+            ("pgd-40", pgd(40, 1), Search::Ascending, curve.clone()),
+            ("pgd-40", pgd(40, 1), Search::Bisect, curve.clone()),
+            ("autoattack", Attack::Autoattack { version: AutoattackVersion::Standard }, Search::Bisect, vec![epsilon]),
+            ("autoattack", Attack::Autoattack { version: AutoattackVersion::Standard }, Search::Bisect, curve),
+        ];
+        for (attack, written, search, grid) in runs {
+            let question = evaluation(smallcnn28(), Norm::Linf, written, &grid, [0, examples]);
+            let question = EvaluateQuestion { batch_size: 32, search, ..question };
+            let started = Instant::now();
+            let answer = run_evaluation(&question, &data, &weights, &[]);
+            let seconds = started.elapsed().as_secs_f64();
+            let standing = |p| answer.levels.iter().filter(|level| level.survives(p)).count();
+            let percent = |p| format!("{:.1}", 100.0 * standing(p) as f64 / f64::from(examples));
+            let each = |passes: u64| passes as f64 / f64::from(examples);
+            println!("{name} {attack} {search:?}, {} epsilons up to {:.3}:", grid.len(), grid[grid.len() - 1]);
+            println!("  {}", (0..=grid.len()).map(percent).collect::<Vec<_>>().join(" "));
+            println!(
+                "  per example {:.0} forwards {:.0} backwards, {:.3} s; refuted {}",
+                each(answer.passes.forwards),
+                each(answer.passes.backwards),
+                seconds / f64::from(examples),
+                answer.refuted
+            );
+        }
+    }
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn speed_of_passes() {
-    use crate::lab::attacks::gradient::slope;
     use crate::lab::models::{Network, architecture};
     use tch::{Kind, Tensor};
     crate::lab::use_one_thread();

@@ -1,6 +1,8 @@
 //! What the tests share: synthetic data, short questions, and watches.
 
 use crate::lab::attacks::EvaluateAnswer;
+use crate::lab::attacks::gradient::{Slope, ascend, margin};
+use crate::lab::models::Network;
 use crate::lab::training::TrainAnswer;
 use crate::lab::{
     Checkpoint, Device, EpochReport, EvaluateRequest, Images, LabData, LabError, TrainRequest, Watch, evaluate,
@@ -8,7 +10,7 @@ use crate::lab::{
 };
 use epsweep::outcome::Known;
 use epsweep::plan::question::{ALGORITHM_VERSION, DataId, EvaluateQuestion, TaskKey, TrainQuestion};
-use epsweep::spec::{Attack, Method, Model, Norm, Optimizer, Schedule};
+use epsweep::spec::{Attack, Method, Model, Norm, Optimizer, Schedule, Search};
 use std::path::Path;
 use tch::Tensor;
 
@@ -75,6 +77,7 @@ pub fn evaluation(model: Model, norm: Norm, attack: Attack, epsilons: &[f64], ex
         model,
         norm,
         attack,
+        search: Search::Ascending,
         epsilons: epsilons.to_vec(),
         examples,
         batch_size: 16,
@@ -84,6 +87,11 @@ pub fn evaluation(model: Model, norm: Norm, attack: Attack, epsilons: &[f64], ex
 
 pub fn pgd(steps: u32, restarts: u32) -> Attack {
     Attack::Pgd { steps, step: None, restarts }
+}
+
+/// Logits, and the direction in which the cross-entropy of `labels` rises.
+pub fn slope(network: &Network, images: &Tensor, labels: &Tensor) -> Slope {
+    ascend(network, images, |logits| margin(logits, labels))
 }
 
 /// Never stops; or stops when asked for the `n`th time.

@@ -61,20 +61,46 @@ impl Ball {
         self.project(origin, &(point + step * self.direction(gradient)))
     }
 
-    /// Which points lie inside the ball and inside `[0,1]`, in 64 bits: `[n]`, boolean.
-    ///
-    /// Tolerance for the rounding of 32-bit pixels: `radius * (1 + 1e-6)` plus 1e-7 (Linf) or 1e-6
-    /// (L2). Points that are not numbers are outside.
-    pub fn contains(&self, origin: &Tensor, point: &Tensor) -> Tensor {
+    /// Each point's distance from its clean image, in 64 bits; infinite outside the box `[0,1]` and
+    /// where a pixel is no number.
+    pub fn distances(&self, origin: &Tensor, point: &Tensor) -> Vec<f64> {
         let offset = point.to_kind(Kind::Double) - origin.to_kind(Kind::Double);
-        let (size, room) = match self.norm {
-            Norm::Linf => (largest(&offset), LINF_ROOM),
-            Norm::L2 => (length(&offset), L2_ROOM),
+        let size = match self.norm {
+            Norm::Linf => largest(&offset),
+            Norm::L2 => length(&offset),
         };
-        let limit = self.radius.to_kind(Kind::Double) * (1.0 + RELATIVE_ROOM) + room;
         let in_box = point.ge(0.0).logical_and(&point.le(1.0)).flatten(1, -1).all_dim(1, false);
-        size.le_tensor(&limit).flatten(0, -1).logical_and(&in_box)
+        let size = size.flatten(0, -1).where_scalarother(&in_box, f64::INFINITY);
+        Vec::<f64>::try_from(size).expect("one distance per row")
     }
+}
+
+/// Whether a point at `distance` is inside the ball of `radius`: with room for the rounding of
+/// 32-bit pixels, `radius * (1 + 1e-6)` plus 1e-7 (Linf) or 1e-6 (L2).
+pub fn reaches(norm: Norm, radius: f64, distance: f64) -> bool {
+    let room = match norm {
+        Norm::Linf => LINF_ROOM,
+        Norm::L2 => L2_ROOM,
+    };
+    // Attacks know the radius in 32 bits.
+    distance <= f64::from(radius as f32) * (1.0 + RELATIVE_ROOM) + room
+}
+
+/// A random offset of length 1 for one image: uniform numbers scaled so that the largest is 1
+/// (Linf), or a Gaussian direction (L2).
+pub fn surface_offset(norm: Norm, stream: &mut Stream, pixels: usize) -> Vec<f32> {
+    let mut offset = match norm {
+        Norm::Linf => stream.symmetric(pixels),
+        Norm::L2 => stream.normals(pixels),
+    };
+    let size = match norm {
+        Norm::Linf => offset.iter().fold(0.0, |largest: f32, x| largest.max(x.abs())),
+        Norm::L2 => offset.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt() as f32,
+    };
+    if size > 0.0 {
+        offset.iter_mut().for_each(|x| *x /= size);
+    }
+    offset
 }
 
 /// A random offset of radius 1 for one image: uniform in the ball of `norm`.

@@ -1,126 +1,49 @@
-//! The engine: keeps batches full while every example climbs its own ladder of epsilons.
+//! The engine: keeps batches full while every example is led through its own search.
 //!
 //! ```text
-//!  next example ─► clean check ─► start at e_k ─► step ─► ... ─► last iterate ─► e_k+1, or landed
-//!                     │ wrong          ▲  next restart │ wrong        │ wrong
+//!  next example ─► clean check ─► start at e_k ─► step ─► ... ─► last iterate ─► next probe, or landed
+//!                     │ wrong          ▲  next climb   │ wrong        │ wrong
 //!                     ▼                │               ▼              ▼
 //!                  level 0             └── refuted ─ confirmation ◄───┘
 //!                                                      │ holds
-//!                                                      ▼  level k
+//!                                                      ▼  bracket ─► next probe, or landed
 //! ```
 //!
-//! Every example in flight is at its own epsilon, restart and step, and waits either for a gradient
-//! or for a mere forward pass. A batch takes whoever waits for the same; a landed example's slot
-//! goes to the next one. So batches stay full until the shard runs out, broken examples cost nothing
-//! more, and nobody waits for the slowest. The forward pass of a gradient also says whether
-//! the iterate is misclassified, so looking at every iterate costs no extra pass.
+//! A probe is one attack of the cascade at one epsilon; [`super::search`] says which comes next.
+//! Every example in flight is at its own probe, climb and step, and waits either for a gradient or
+//! for a mere forward pass. A batch takes whoever waits for the same, whatever attack they are
+//! under; a landed example's slot goes to the next one. So batches stay full until the shard runs
+//! out, broken examples cost nothing more, and nobody waits for the slowest. The pass that moves an
+//! iterate also says whether it is misclassified, so looking at every one costs nothing.
 //!
 //! All batches have exactly [`Engine::rows`] rows, short ones being filled up with copies: kernels
 //! sum in an order that may depend on the shape, and an example's result must not depend on company.
 
-use super::ball::Ball;
-use super::gradient::{predictions, slope};
+use super::ball::{Ball, reaches};
+use super::flight::{Attack, Flight, Need, Stage, Survey, Tile};
+use super::gradient::{Slope, ascend, look, margin, predictions};
+use super::search::{Bracket, Probe};
 use super::{EvaluateAnswer, Passes, Watch};
 use crate::lab::models::Network;
 use crate::lab::{Images, LabError};
 use epsweep::outcome::{Known, Level, Verdict};
-use epsweep::spec::Norm;
+use epsweep::spec::{Norm, Search};
 use std::collections::VecDeque;
 use tch::{Kind, Tensor};
 
-/// How an attack moves. State it keeps per example lives in tensors indexed by slot.
-pub trait Attack {
-    /// Independent climbs per epsilon.
-    fn restarts(&self) -> u32;
-
-    /// What the iterate after `step` steps of a climb waits for.
-    fn need(&self, step: u32) -> Need;
-
-    /// Whether [`Attack::survey`] wants the gradient at every clean image, once.
-    fn surveys_origin(&self) -> bool {
-        false
-    }
-
-    /// Receives every batch of gradients if [`Attack::surveys_origin`]; rows with step 0 of a flight
-    /// whose epsilon is still 0 are at their clean image.
-    fn survey(&mut self, _tile: &Tile, _gradient: &Tensor) {}
-
-    /// The points that the climbs of `tile` begin at, inside ball and box. No padding here, so use
-    /// only arithmetic that works element by element: its rounding does not depend on the shape.
-    fn begin(&mut self, tile: &Tile) -> Tensor;
-
-    /// The next iterates, inside ball and box, from the gradients at `tile.points`.
-    /// Rows beyond `tile.rows` are padding; their results are dropped.
-    fn advance(&mut self, tile: &Tile, gradient: &Tensor) -> Tensor;
-}
-
-/// What an iterate waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// A step on: the gradient, and whether this iterate is adversarial already.
-    Gradient,
-    /// The last iterate of a climb: only whether it is adversarial.
-    Verdict,
-}
-
-/// The epsilons of a question, and what earlier answers say about them.
+/// The epsilons of a question, how they are searched, and what earlier answers say about them.
 pub struct Ladder<'a> {
     pub epsilons: &'a [f64],
+    pub search: Search,
     pub known: &'a [Known],
-}
-
-/// Where an example is on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// At the clean image.
-    Origin,
-    Climb,
-    /// At a point that the search found adversarial.
-    Confirm,
-}
-
-/// An example in flight.
-#[derive(Debug, Clone)]
-pub struct Flight {
-    /// Position in the shard.
-    example: usize,
-    /// Position in the test set: what random streams are keyed by.
-    pub test_index: u64,
-    slot: i64,
-    stage: Stage,
-    /// Position in the grid, from 0.
-    rung: usize,
-    pub epsilon: f64,
-    pub restart: u32,
-    pub step: u32,
-    /// The current iterate looked adversarial and was refuted: step on without asking it again.
-    refuted: bool,
-}
-
-/// A batch: some flights, and their tensors with one row each, plus padding at the end.
-pub struct Tile<'a> {
-    pub rows: &'a [Flight],
-    /// Slots of the real rows, `[rows.len()]`.
-    pub slots: Tensor,
-    /// Clean images.
-    pub origins: Tensor,
-    /// Current iterates.
-    pub points: Tensor,
-    pub labels: Tensor,
-    pub ball: Ball,
-}
-
-impl Tile<'_> {
-    /// The rows of `batch` that are not padding.
-    pub fn real(&self, batch: &Tensor) -> Tensor {
-        batch.narrow(0, 0, self.rows.len() as i64)
-    }
 }
 
 /// One evaluation under way.
 pub struct Engine<'a> {
     network: &'a Network,
-    attack: &'a mut dyn Attack,
+    /// A cascade: each attack sees only what withstood those before it.
+    attacks: &'a mut [Box<dyn Attack>],
+    survey: Survey,
     norm: Norm,
     ladder: Ladder<'a>,
     /// The shard.
@@ -132,6 +55,10 @@ pub struct Engine<'a> {
     rows: usize,
     /// `[slots, channels, height, width]`: the current iterate of each flight.
     points: Tensor,
+    /// `[slots, classes]`: see [`Tile::ranking`].
+    ranking: Tensor,
+    /// By slot.
+    brackets: Vec<Bracket>,
     free: Vec<i64>,
     next_example: usize,
     /// Flights that wait for a gradient, and for a forward pass, first come first served.
@@ -149,30 +76,45 @@ pub fn slots(rows: u32) -> i64 {
     2 * i64::from(rows)
 }
 
+/// What the rows of an answered batch do next.
+#[derive(Default)]
+struct Orders {
+    /// Rows at their clean image.
+    surveyed: Vec<usize>,
+    /// By attack: rows that take a step.
+    moving: Vec<Vec<usize>>,
+    /// Flights that begin a climb.
+    departing: Vec<Flight>,
+}
+
 impl<'a> Engine<'a> {
     pub fn new(
         network: &'a Network,
-        attack: &'a mut dyn Attack,
+        attacks: &'a mut [Box<dyn Attack>],
         norm: Norm,
         ladder: Ladder<'a>,
         images: Images,
-        first: u32,
-        rows: u32,
+        [classes, first, rows]: [u32; 3],
     ) -> Engine<'a> {
         let count = images.count() as usize;
         let [channels, height, width] = images.shape();
-        let options = (Kind::Float, images.pixels.device());
+        let device = images.pixels.device();
+        let slots = slots(rows);
+        let blank = Bracket::new(ladder.search, ladder.epsilons.len(), attacks.len());
         Engine {
             network,
-            attack,
+            survey: attacks.iter().map(|attack| attack.survey()).max().unwrap_or(Survey::Nothing),
+            attacks,
             norm,
             ladder,
             labels: Vec::<i64>::try_from(&images.labels).expect("labels are one row of integers"),
-            points: Tensor::zeros([slots(rows), channels, height, width], options),
+            points: Tensor::zeros([slots, channels, height, width], (Kind::Float, device)),
+            ranking: Tensor::zeros([slots, i64::from(classes)], (Kind::Int64, device)),
+            brackets: vec![blank; slots as usize],
             images,
             first,
             rows: rows as usize,
-            free: (0..slots(rows)).rev().collect(),
+            free: (0..slots).rev().collect(),
             next_example: 0,
             for_gradient: VecDeque::new(),
             for_verdict: VecDeque::new(),
@@ -212,21 +154,23 @@ impl<'a> Engine<'a> {
             let example = self.next_example;
             self.next_example += 1;
             let mut flight = Flight::at_origin(example, self.first);
-            match (self.ladder.verdict(example, 0.0), self.ladder.next(example, 0)) {
+            let mut bracket = self.ladder.bracket(example, self.attacks.len());
+            match (self.ladder.verdict(example, 0.0), bracket.next()) {
                 (Verdict::Broken, _) => {
                     self.land(example, Level::CLEAN);
                     continue;
                 }
-                (Verdict::Withstood, Err(level)) => {
-                    self.land(example, level);
+                (Verdict::Withstood, None) => {
+                    self.land(example, level(&bracket, self.ladder.epsilons));
                     continue;
                 }
-                (Verdict::Withstood, Ok(rung)) if !self.attack.surveys_origin() => {
-                    flight.enter(rung, self.ladder.epsilons[rung]);
+                (Verdict::Withstood, Some(probe)) if self.survey == Survey::Nothing => {
+                    flight = self.ladder.enter(flight, probe);
                 }
                 _ => {}
             }
             flight.slot = self.free.pop().expect("a slot is free");
+            self.brackets[flight.slot as usize] = bracket;
             ready.push(flight);
         }
         self.depart(ready);
@@ -238,12 +182,17 @@ impl<'a> Engine<'a> {
         if !origin.is_empty() {
             let tile = self.tile(&origin, origin.len());
             let _ = self.points.index_copy_(0, &tile.slots, &tile.origins);
-            let queue = if self.attack.surveys_origin() { &mut self.for_gradient } else { &mut self.for_verdict };
+            let gradient = self.survey == Survey::Gradient;
+            let queue = if gradient { &mut self.for_gradient } else { &mut self.for_verdict };
             queue.extend(origin);
         }
-        if !climbs.is_empty() {
+        for member in 0..self.attacks.len() {
+            let climbs: Vec<Flight> = climbs.iter().filter(|flight| flight.member == member).cloned().collect();
+            if climbs.is_empty() {
+                continue;
+            }
             let tile = self.tile(&climbs, climbs.len());
-            let points = self.attack.begin(&tile);
+            let points = self.attacks[member].begin(&tile);
             let _ = self.points.index_copy_(0, &tile.slots, &points);
             for flight in climbs {
                 self.queue(flight);
@@ -253,9 +202,9 @@ impl<'a> Engine<'a> {
 
     /// Queues a flight in the middle of a climb.
     fn queue(&mut self, flight: Flight) {
-        match self.attack.need(flight.step) {
+        match self.attacks[flight.member].need(flight.step) {
             Need::Gradient => self.for_gradient.push_back(flight),
-            Need::Verdict => self.for_verdict.push_back(flight),
+            Need::Logits | Need::Verdict => self.for_verdict.push_back(flight),
         }
     }
 
@@ -263,91 +212,179 @@ impl<'a> Engine<'a> {
     fn climb(&mut self) {
         let flights = take(&mut self.for_gradient, self.rows);
         let tile = self.tile(&flights, self.rows);
-        let slope = slope(self.network, &tile.points, &tile.labels);
+        let slope = ascend(self.network, &tile.points, |logits| self.objectives(&tile, logits));
         self.passes.gradient(flights.len() as i64);
-        if self.attack.surveys_origin() {
-            self.attack.survey(&tile, &slope.gradient);
-        }
-        let climbing = flights.iter().any(|flight| flight.stage == Stage::Climb);
-        let next = climbing.then(|| self.attack.advance(&tile, &slope.gradient));
-        let named = predictions(&slope.logits);
-        let mut departing = Vec::new();
-        let mut kept = (Vec::new(), Vec::new());
-        for (row, (mut flight, class)) in flights.iter().cloned().zip(named).enumerate() {
-            let wrong = class != self.labels[flight.example];
-            match flight.stage {
-                Stage::Origin => self.leave_origin(flight, wrong, &mut departing),
-                _ if wrong && !flight.refuted => self.for_verdict.push_back(flight.to(Stage::Confirm)),
-                _ => {
-                    kept.0.push(row as i64);
-                    kept.1.push(flight.slot);
-                    flight.step += 1;
-                    flight.refuted = false;
-                    self.queue(flight);
-                }
-            }
-        }
-        if let (Some(next), false) = (next, kept.0.is_empty()) {
-            let moved = next.index_select(0, &self.index(&kept.0));
-            let _ = self.points.index_copy_(0, &self.index(&kept.1), &moved);
-        }
-        self.depart(departing);
+        self.answer(&tile, &slope);
     }
 
-    /// One batch of forward passes: clean images, last iterates and confirmations alike.
+    /// One batch of forward passes: clean images, queries, last iterates and confirmations alike.
     fn judge(&mut self) {
         let flights = take(&mut self.for_verdict, self.rows);
         let tile = self.tile(&flights, self.rows);
-        let named = predictions(&self.network.forward(&tile.points));
-        let sound = || Vec::<bool>::try_from(tile.ball.contains(&tile.origins, &tile.points));
-        let confirming = flights.iter().any(|flight| flight.stage == Stage::Confirm);
-        let sound = if confirming { sound().expect("one truth value per row") } else { Vec::new() };
+        let slope = look(self.network, &tile.points);
         self.passes.forward(flights.len() as i64);
-        let mut departing = Vec::new();
-        for (row, flight) in flights.iter().cloned().enumerate() {
+        self.answer(&tile, &slope);
+    }
+
+    /// What each row's gradient is of: its own attack's objective.
+    fn objectives(&self, tile: &Tile, logits: &Tensor) -> Tensor {
+        let mut total = None;
+        for (member, attack) in self.attacks.iter().enumerate() {
+            let own = |flight: &Flight| flight.stage == Stage::Climb && flight.member == member;
+            if !tile.rows.iter().any(own) {
+                continue;
+            }
+            let values = attack.objective(tile, logits);
+            total = Some(match total {
+                None => values,
+                Some(others) => {
+                    let mine = tile.per_row(0.0, |flight| f64::from(u8::from(own(flight)))).view([-1]).gt(0.0);
+                    values.where_self(&mine, &others)
+                }
+            });
+        }
+        total.unwrap_or_else(|| margin(logits, &tile.labels))
+    }
+
+    /// Deals with a batch that has been through the network.
+    fn answer(&mut self, tile: &Tile, slope: &Slope) {
+        let named = predictions(&slope.logits);
+        let wrong = |row: usize| named[row] != self.labels[tile.rows[row].example];
+        let measured = (0..tile.rows.len()).any(|row| wrong(row) && self.matters(&tile.rows[row]));
+        let distances = if measured { tile.ball.distances(&tile.origins, &tile.points) } else { Vec::new() };
+        let mut orders = Orders { moving: vec![Vec::new(); self.attacks.len()], ..Orders::default() };
+        for (row, flight) in tile.rows.iter().cloned().enumerate() {
             let wrong = named[row] != self.labels[flight.example];
             match flight.stage {
-                Stage::Origin => self.leave_origin(flight, wrong, &mut departing),
-                Stage::Climb if wrong => self.for_verdict.push_back(flight.to(Stage::Confirm)),
-                Stage::Climb => self.fail(flight, &mut departing),
-                Stage::Confirm if wrong && sound[row] => self.finish(flight.slot, flight.example, level(flight.rung)),
-                Stage::Confirm => self.refute(flight, &mut departing),
+                Stage::Origin if wrong => self.finish(flight.slot, flight.example, Level::CLEAN),
+                Stage::Origin => {
+                    orders.surveyed.push(row);
+                    orders.departing.extend(self.proceed(flight));
+                }
+                Stage::Climb if wrong && !flight.asked && self.news(&flight, &distances, row) => {
+                    self.for_verdict.push_back(flight.to(Stage::Confirm));
+                }
+                Stage::Climb => self.go_on(flight, row, &mut orders),
+                Stage::Confirm => match self.rung(&flight, distances.get(row).copied()).filter(|_| wrong) {
+                    Some(rung) => self.confirmed(flight, rung, row, &mut orders),
+                    None => self.refute(flight, row, &mut orders),
+                },
             }
         }
-        self.depart(departing);
+        self.survey(tile, slope, &orders.surveyed);
+        self.advance(tile, slope, &orders.moving);
+        self.depart(orders.departing);
     }
 
-    fn leave_origin(&mut self, flight: Flight, wrong: bool, departing: &mut Vec<Flight>) {
-        if wrong { self.finish(flight.slot, flight.example, Level::CLEAN) } else { self.rise(flight, 0, departing) }
+    /// Whether it matters how far from its clean image a misclassified iterate is.
+    fn matters(&self, flight: &Flight) -> bool {
+        match flight.stage {
+            Stage::Origin => false,
+            Stage::Climb => self.attacks[flight.member].any_radius(),
+            Stage::Confirm => true,
+        }
     }
 
-    /// A climb ended without success: the next restart, or the next epsilon.
-    fn fail(&mut self, flight: Flight, departing: &mut Vec<Flight>) {
-        if flight.restart + 1 < self.attack.restarts() {
-            departing.push(Flight { restart: flight.restart + 1, step: 0, refuted: false, ..flight });
+    /// Whether a misclassified iterate, if it is confirmed, changes what is known.
+    fn news(&self, flight: &Flight, distances: &[f64], row: usize) -> bool {
+        if !self.attacks[flight.member].any_radius() {
+            return true;
+        }
+        let rung = self.rung(flight, distances.get(row).copied());
+        rung.is_some_and(|rung| rung < self.brackets[flight.slot as usize].broken())
+    }
+
+    /// The first rung whose ball contains an adversarial example at `distance`.
+    ///
+    /// Ascending search has tried the smaller ones, and counts what it finds where it looked for it.
+    fn rung(&self, flight: &Flight, distance: Option<f64>) -> Option<usize> {
+        let distance = distance?;
+        let inside = |rung: &usize| reaches(self.norm, self.ladder.epsilons[*rung], distance);
+        if self.attacks[flight.member].any_radius() {
+            return (0..self.ladder.epsilons.len()).find(inside);
+        }
+        let lowest = if self.ladder.search.is_ascending() { flight.rung } else { 0 };
+        (lowest..=flight.rung).find(inside)
+    }
+
+    /// An adversarial example for `rung` is verified.
+    fn confirmed(&mut self, flight: Flight, rung: usize, row: usize, orders: &mut Orders) {
+        self.brackets[flight.slot as usize].broke(flight.member, rung);
+        if self.attacks[flight.member].any_radius() {
+            // There may be a nearer one.
+            self.resume(flight, row, orders);
         } else {
-            let next = flight.rung + 1;
-            self.rise(flight, next, departing);
+            orders.departing.extend(self.proceed(flight));
         }
     }
 
     /// A success that does not hold: the climb goes on where it was.
-    fn refute(&mut self, flight: Flight, departing: &mut Vec<Flight>) {
+    fn refute(&mut self, flight: Flight, row: usize, orders: &mut Orders) {
         self.refuted += 1;
-        match self.attack.need(flight.step) {
-            Need::Gradient => self.for_gradient.push_back(Flight { refuted: true, ..flight.to(Stage::Climb) }),
-            Need::Verdict => self.fail(flight.to(Stage::Climb), departing),
+        self.resume(flight, row, orders);
+    }
+
+    /// Back from a confirmation to the climb.
+    fn resume(&mut self, flight: Flight, row: usize, orders: &mut Orders) {
+        let flight = flight.to(Stage::Climb);
+        match self.attacks[flight.member].need(flight.step) {
+            // The confirmation knows no gradient.
+            Need::Gradient => self.for_gradient.push_back(Flight { asked: true, ..flight }),
+            Need::Logits | Need::Verdict => self.go_on(flight, row, orders),
         }
     }
 
-    /// Sends a flight to its next open epsilon from grid position `from` on, or lands it.
-    fn rise(&mut self, mut flight: Flight, from: usize, departing: &mut Vec<Flight>) {
-        match self.ladder.next(flight.example, from) {
-            Ok(rung) => {
-                flight.enter(rung, self.ladder.epsilons[rung]);
-                departing.push(flight);
+    /// On from an iterate that settles nothing: a step, the next climb, or the next probe.
+    fn go_on(&mut self, flight: Flight, row: usize, orders: &mut Orders) {
+        let attack = &self.attacks[flight.member];
+        if attack.need(flight.step) != Need::Verdict {
+            orders.moving[flight.member].push(row);
+        } else if flight.climb + 1 < attack.climbs() {
+            let (member, rung, epsilon, climb) = (flight.member, flight.rung, flight.epsilon, flight.climb + 1);
+            orders.departing.push(flight.entering(member, rung, epsilon, climb));
+        } else {
+            let bracket = &mut self.brackets[flight.slot as usize];
+            if attack.any_radius() {
+                bracket.exhausted(flight.member);
+            } else {
+                bracket.withstood(Probe { member: flight.member, rung: flight.rung });
             }
-            Err(level) => self.finish(flight.slot, flight.example, level),
+            orders.departing.extend(self.proceed(flight));
+        }
+    }
+
+    /// Sends a flight to its next probe, or lands it.
+    fn proceed(&mut self, flight: Flight) -> Option<Flight> {
+        let bracket = &mut self.brackets[flight.slot as usize];
+        match bracket.next() {
+            Some(probe) => Some(self.ladder.enter(flight, probe)),
+            None => {
+                let level = level(bracket, self.ladder.epsilons);
+                self.finish(flight.slot, flight.example, level);
+                None
+            }
+        }
+    }
+
+    fn survey(&mut self, tile: &Tile, slope: &Slope, rows: &[usize]) {
+        if rows.is_empty() || self.survey == Survey::Nothing {
+            return;
+        }
+        let ranking = slope.logits.argsort(1, true);
+        let _ = self.ranking.index_copy_(0, &tile.pick(&tile.slots, rows), &tile.pick(&ranking, rows));
+        for attack in self.attacks.iter_mut().filter(|attack| attack.survey() == Survey::Gradient) {
+            attack.surveyed(tile, rows, slope);
+        }
+    }
+
+    fn advance(&mut self, tile: &Tile, slope: &Slope, moving: &[Vec<usize>]) {
+        for (member, rows) in moving.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            let next = self.attacks[member].advance(tile, rows, slope);
+            let _ = self.points.index_copy_(0, &tile.pick(&tile.slots, rows), &next);
+            for &row in rows {
+                let flight = tile.rows[row].clone();
+                self.queue(Flight { stage: Stage::Climb, step: flight.step + 1, asked: false, ..flight });
+            }
         }
     }
 
@@ -372,8 +409,9 @@ impl<'a> Engine<'a> {
             origins: self.images.pixels.index_select(0, &examples),
             points: self.points.index_select(0, &slots),
             labels: self.images.labels.index_select(0, &examples),
+            ranking: self.ranking.index_select(0, &slots),
             ball: Ball::new(self.norm, &radii, self.points.device()),
-            slots: slots.narrow(0, 0, flights.len() as i64),
+            slots,
         }
     }
 
@@ -387,7 +425,7 @@ impl Ladder<'_> {
     fn verdict(&self, example: usize, epsilon: f64) -> Verdict {
         let mut verdict = Verdict::Open;
         for known in self.known {
-            match known.verdict(example, epsilon) {
+            match known.verdict(self.search, example, epsilon) {
                 Verdict::Broken => return Verdict::Broken,
                 Verdict::Withstood => verdict = Verdict::Withstood,
                 Verdict::Open => {}
@@ -396,46 +434,32 @@ impl Ladder<'_> {
         verdict
     }
 
-    /// The first grid position from `from` on that has to be attacked, or the level if there is none.
-    fn next(&self, example: usize, from: usize) -> Result<usize, Level> {
-        for rung in from..self.epsilons.len() {
-            match self.verdict(example, self.epsilons[rung]) {
-                Verdict::Broken => return Err(level(rung)),
-                Verdict::Withstood => {}
-                Verdict::Open => return Ok(rung),
+    /// The bracket that earlier answers leave.
+    ///
+    /// A failure at exactly one epsilon is a fact about it alone, and saves every search the dearest
+    /// part of its work. Only ascending search also takes over breaks: which break another
+    /// search finds depends on where it looked before, and its answer shall not.
+    fn bracket(&self, example: usize, members: usize) -> Bracket {
+        let mut bracket = Bracket::new(self.search, self.epsilons.len(), members);
+        for (rung, &epsilon) in self.epsilons.iter().enumerate() {
+            match self.verdict(example, epsilon) {
+                Verdict::Broken if self.search.is_ascending() => bracket.broken_before(rung),
+                Verdict::Withstood => bracket.withstood_before(rung),
+                Verdict::Broken | Verdict::Open => {}
             }
         }
-        Err(Level::unbroken(self.epsilons.len()))
+        bracket
+    }
+
+    fn enter(&self, flight: Flight, probe: Probe) -> Flight {
+        flight.entering(probe.member, probe.rung, self.epsilons[probe.rung], 0)
     }
 }
 
-impl Flight {
-    fn at_origin(example: usize, first: u32) -> Flight {
-        Flight {
-            example,
-            test_index: u64::from(first) + example as u64,
-            slot: 0,
-            stage: Stage::Origin,
-            rung: 0,
-            epsilon: 0.0,
-            restart: 0,
-            step: 0,
-            refuted: false,
-        }
-    }
-
-    fn to(self, stage: Stage) -> Flight {
-        Flight { stage, ..self }
-    }
-
-    fn enter(&mut self, rung: usize, epsilon: f64) {
-        *self = Flight { stage: Stage::Climb, rung, epsilon, restart: 0, step: 0, refuted: false, ..self.clone() };
-    }
-}
-
-/// Broken from the epsilon at grid position `rung` (from 0).
-fn level(rung: usize) -> Level {
-    Level(u16::try_from(rung + 1).expect("an epsilon grid has at most 65,000 points"))
+fn level(bracket: &Bracket, epsilons: &[f64]) -> Level {
+    // One beyond the last rung is the level of those that were never broken.
+    debug_assert!(bracket.broken() <= epsilons.len());
+    Level(u16::try_from(bracket.broken() + 1).expect("an epsilon grid has at most 65,000 points"))
 }
 
 fn take(queue: &mut VecDeque<Flight>, rows: usize) -> Vec<Flight> {

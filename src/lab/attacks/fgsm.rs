@@ -1,6 +1,7 @@
 //! The fast gradient sign method (Goodfellow et al., arXiv 1412.6572), and its L2 twin.
 
-use super::engine::{Attack, Need, Tile};
+use super::flight::{Attack, Need, Survey, Tile};
+use super::gradient::Slope;
 use tch::{Device, Kind, Tensor};
 
 /// One step of length epsilon along the clean image's gradient.
@@ -19,7 +20,7 @@ impl Fgsm {
 }
 
 impl Attack for Fgsm {
-    fn restarts(&self) -> u32 {
+    fn climbs(&self) -> u32 {
         1
     }
 
@@ -27,12 +28,13 @@ impl Attack for Fgsm {
         Need::Verdict
     }
 
-    fn surveys_origin(&self) -> bool {
-        true
+    fn survey(&self) -> Survey {
+        Survey::Gradient
     }
 
-    fn survey(&mut self, tile: &Tile, gradient: &Tensor) {
-        let _ = self.directions.index_copy_(0, &tile.slots, &tile.real(&tile.ball.direction(gradient)));
+    fn surveyed(&mut self, tile: &Tile, rows: &[usize], slope: &Slope) {
+        let directions = tile.ball.direction(&slope.gradient);
+        let _ = self.directions.index_copy_(0, &tile.pick(&tile.slots, rows), &tile.pick(&directions, rows));
     }
 
     fn begin(&mut self, tile: &Tile) -> Tensor {
@@ -40,7 +42,7 @@ impl Attack for Fgsm {
         (&tile.origins + &tile.ball.radius * directions).clamp(0.0, 1.0)
     }
 
-    fn advance(&mut self, _tile: &Tile, _gradient: &Tensor) -> Tensor {
+    fn advance(&mut self, _tile: &Tile, _rows: &[usize], _slope: &Slope) -> Tensor {
         unreachable!("FGSM asks for no gradient after the survey")
     }
 }

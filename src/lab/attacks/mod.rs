@@ -1,14 +1,27 @@
 //! Evaluation: which test examples break, and at which epsilon first.
 //!
-//! [`engine`] moves examples through clean check, climbs and confirmation and keeps batches full;
-//! [`pgd`] and [`fgsm`] say where to step; [`ball`] is the threat model's geometry; [`gradient`]
-//! is the slope they follow. A new attack implements [`engine::Attack`].
+//! | module | holds |
+//! |---|---|
+//! | [`engine`] | moves examples through clean check, climbs and confirmation; keeps batches full |
+//! | [`search`] | which attack at which epsilon comes next for an example |
+//! | [`flight`] | what passes between the engine and an attack |
+//! | [`fgsm`], [`pgd`], [`apgd`], [`fab`], [`square`] | where to step |
+//! | [`ball`], [`hyperplane`] | the threat model's geometry |
+//! | [`gradient`] | the objectives, and the slope that attacks follow |
+//!
+//! A new attack implements [`flight::Attack`].
 
+pub mod apgd;
 pub mod ball;
 pub mod engine;
+pub mod fab;
 pub mod fgsm;
+pub mod flight;
 pub mod gradient;
+pub mod hyperplane;
 pub mod pgd;
+pub mod search;
+pub mod square;
 
 use super::error::guarded;
 use super::models::{Network, architecture};
@@ -18,7 +31,8 @@ use engine::{Engine, Ladder};
 use epsweep::outcome::{Known, Level};
 use epsweep::plan::question::EvaluateQuestion;
 use epsweep::spec::{Attack, Norm};
-use tch::Device;
+use flight::Attack as Move;
+use tch::{Device, Kind, Tensor};
 
 /// An evaluation to run.
 pub struct EvaluateRequest<'a> {
@@ -54,12 +68,29 @@ const CPU_ROWS: u32 = 32;
 /// # Errors
 /// Every [`LabError`] but `Diverged`.
 pub fn evaluate(request: EvaluateRequest, watch: &mut dyn Watch) -> Result<EvaluateAnswer, LabError> {
-    guarded(|| evaluate_inner(request, watch))
+    let members = request.question.attack.members();
+    evaluate_with(&members, request, watch)
 }
 
-fn evaluate_inner(request: EvaluateRequest, watch: &mut dyn Watch) -> Result<EvaluateAnswer, LabError> {
+/// As [`evaluate`], with `members` in place of what the question's attack consists of.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_with(
+    members: &[Attack],
+    request: EvaluateRequest,
+    watch: &mut dyn Watch,
+) -> Result<EvaluateAnswer, LabError> {
+    guarded(|| evaluate_inner(members, request, watch))
+}
+
+fn evaluate_inner(
+    members: &[Attack],
+    request: EvaluateRequest,
+    watch: &mut dyn Watch,
+) -> Result<EvaluateAnswer, LabError> {
     let EvaluateRequest { question, data, weights, known, device } = request;
-    check(question, data, known)?;
+    check(question, members, data, known)?;
     let [from, to] = question.examples.map(i64::from);
     let shape = data.test.shape();
     let network = Network::from_weights(&architecture(&question.model, shape, data.classes)?, weights, device)?;
@@ -68,28 +99,70 @@ fn evaluate_inner(request: EvaluateRequest, watch: &mut dyn Watch) -> Result<Eva
         _ => question.batch_size,
     };
     let images = data.test.slice(from, to, device);
-    let ladder = Ladder { epsilons: &question.epsilons, known };
-    let slots = engine::slots(rows);
-    let mut attack: Box<dyn engine::Attack> = match question.attack {
-        Attack::Fgsm {} => Box::new(fgsm::Fgsm::new(slots, shape, device)),
-        Attack::Pgd { steps, step, restarts } => Box::new(pgd::Pgd { steps, step, restarts, starts: starts(question) }),
-    };
-    let engine = Engine::new(&network, attack.as_mut(), question.norm, ladder, images, question.examples[0], rows);
+    let ladder = Ladder { epsilons: &question.epsilons, search: question.search, known };
+    let place = Place { slots: engine::slots(rows), shape, classes: data.classes, device };
+    let mut cascade = members.iter().map(|attack| place.attack(attack, question)).collect::<Result<Vec<_>, _>>()?;
+    let classes = u32::try_from(data.classes).expect("classes are labels of one byte");
+    let sizes = [classes, question.examples[0], rows];
+    let engine = Engine::new(&network, &mut cascade, question.norm, ladder, images, sizes);
     engine.run(watch)
+}
+
+/// What an attack needs room for.
+struct Place {
+    slots: i64,
+    shape: [i64; 3],
+    classes: i64,
+    device: Device,
+}
+
+impl Place {
+    fn attack(&self, attack: &Attack, question: &EvaluateQuestion) -> Result<Box<dyn Move>, LabError> {
+        Ok(match *attack {
+            Attack::Fgsm {} => Box::new(fgsm::Fgsm::new(self.slots, self.shape, self.device)),
+            Attack::Pgd { steps, step, restarts } => {
+                Box::new(pgd::Pgd { steps, step, restarts, starts: starts(question, "pgd") })
+            }
+            Attack::Apgd { loss, steps, restarts, targets } => {
+                let used = apgd::defined(loss, self.classes);
+                if used != loss {
+                    tracing::warn!(
+                        ?loss,
+                        classes = self.classes,
+                        "too few classes for this loss: cross-entropy instead"
+                    );
+                }
+                let starts = starts(question, "apgd").text(&format!("{loss:?}"));
+                let [channels, height, width] = self.shape;
+                let state = Tensor::zeros([self.slots, channels, height, width], (Kind::Float, self.device));
+                let targets = targets.min(self.classes as u32 - 1);
+                Box::new(apgd::Apgd::new(used, [steps, restarts, targets], starts, &state))
+            }
+            Attack::Fab { steps, targets } => {
+                Box::new(fab::Fab { steps, targets: targets.min(self.classes as u32 - 1) })
+            }
+            Attack::Square { queries } => {
+                Box::new(square::Square::new(queries, starts(question, "square"), self.slots))
+            }
+            Attack::Autoattack { .. } => {
+                return Err(LabError::bad_input("AutoAttack is a cascade and cannot be part of one"));
+            }
+        })
+    }
 }
 
 /// The key that all random starts of a question share. Steps, step size and the number of restarts
 /// stay out of it: PGD with more of them begins where PGD with fewer does, so that what it finds
 /// beyond is owed to the steps and not to luck, and more restarts never find less.
-fn starts(question: &EvaluateQuestion) -> Key {
+fn starts(question: &EvaluateQuestion, attack: &str) -> Key {
     let norm = match question.norm {
         Norm::Linf => "linf",
         Norm::L2 => "l2",
     };
-    Key::new("attack start", question.seed).text(question.attack.kind()).text(norm)
+    Key::new("attack start", question.seed).text(attack).text(norm)
 }
 
-fn check(question: &EvaluateQuestion, data: &LabData, known: &[Known]) -> Result<(), LabError> {
+fn check(question: &EvaluateQuestion, members: &[Attack], data: &LabData, known: &[Known]) -> Result<(), LabError> {
     data.test.check("test", data.classes)?;
     let [from, to] = question.examples;
     if from >= to || i64::from(to) > data.test.count() {
@@ -102,8 +175,8 @@ fn check(question: &EvaluateQuestion, data: &LabData, known: &[Known]) -> Result
     if question.batch_size == 0 || data.classes < 2 {
         return Err(LabError::bad_input("an evaluation needs a batch size and at least two classes"));
     }
-    if matches!(question.attack, Attack::Pgd { steps: 0, .. } | Attack::Pgd { restarts: 0, .. }) {
-        return Err(LabError::bad_input("PGD needs at least one step and one restart"));
+    if members.iter().any(|attack| attack.passes().0 == 0) {
+        return Err(LabError::bad_input("an attack needs at least one step, restart and target"));
     }
     let count = (to - from) as usize;
     let possible = |answer: &Known| {

@@ -1,8 +1,10 @@
 //! Projected gradient ascent on the cross-entropy (Madry et al., arXiv 1706.06083).
 
 use super::ball::random_offset;
-use super::engine::{Attack, Need, Tile};
-use crate::lab::streams::Key;
+use super::flight::{Attack, Need, Tile};
+use super::gradient::Slope;
+use crate::lab::streams::{Key, Stream};
+use epsweep::spec::Norm;
 use tch::Tensor;
 
 /// `steps` steps from a start drawn uniformly from the ball, `restarts` times over.
@@ -27,8 +29,22 @@ pub fn step_sizes(step: Option<f64>, steps: u32, radius: &Tensor) -> Tensor {
     }
 }
 
+/// The clean images of `tile`, each moved by epsilon times an offset that `draw` makes from the
+/// flight's own stream, cut to the box.
+pub fn random_starts(tile: &Tile, starts: &Key, draw: fn(Norm, &mut Stream, usize) -> Vec<f32>) -> Tensor {
+    let pixels = tile.pixels();
+    let mut offsets = Vec::with_capacity(tile.rows.len() * pixels);
+    for row in tile.rows {
+        let key = starts.clone().number(row.test_index).number(row.epsilon.to_bits());
+        let mut stream = key.number(u64::from(row.climb)).stream();
+        offsets.extend(draw(tile.ball.norm, &mut stream, pixels));
+    }
+    let offsets = Tensor::from_slice(&offsets).view_as(&tile.origins).to_device(tile.origins.device());
+    (&tile.origins + &tile.ball.radius * offsets).clamp(0.0, 1.0)
+}
+
 impl Attack for Pgd {
-    fn restarts(&self) -> u32 {
+    fn climbs(&self) -> u32 {
         self.restarts
     }
 
@@ -37,19 +53,11 @@ impl Attack for Pgd {
     }
 
     fn begin(&mut self, tile: &Tile) -> Tensor {
-        let pixels = tile.origins.numel() / tile.rows.len();
-        let mut offsets = Vec::with_capacity(tile.rows.len() * pixels);
-        for row in tile.rows {
-            let key = self.starts.clone().number(row.test_index).number(row.epsilon.to_bits());
-            let mut stream = key.number(u64::from(row.restart)).stream();
-            offsets.extend(random_offset(tile.ball.norm, &mut stream, pixels));
-        }
-        let offsets = Tensor::from_slice(&offsets).view_as(&tile.origins).to_device(tile.origins.device());
-        (&tile.origins + &tile.ball.radius * offsets).clamp(0.0, 1.0)
+        random_starts(tile, &self.starts, random_offset)
     }
 
-    fn advance(&mut self, tile: &Tile, gradient: &Tensor) -> Tensor {
+    fn advance(&mut self, tile: &Tile, rows: &[usize], slope: &Slope) -> Tensor {
         let step = step_sizes(self.step, self.steps, &tile.ball.radius);
-        tile.ball.ascend(&tile.origins, &tile.points, gradient, &step)
+        tile.pick(&tile.ball.ascend(&tile.origins, &tile.points, &slope.gradient, &step), rows)
     }
 }

@@ -71,7 +71,9 @@ refused! {
     too_many_trials: with("grid:\n  - {batch_size: {range: [1, 20, 1]}}\nseeds: 100000");
     later_measure: with("measure: {uncertainty: {radius: 0.1, samples: 4096}}");
     later_model: trial("model: {torchscript: lenet.pt}, method: natural");
-    later_autoattack: evaluate("epsilons: [0, 0.1], attacks: [fgsm, autoattack]");
+    misspelt_attack_loss: evaluate("epsilons: [0, 0.1], attacks: [{apgd: {loss: dlr-targeted}}]");
+    misspelt_search: evaluate("epsilons: [0, 0.1], search: binary");
+    attack_without_targets: evaluate("epsilons: [0, 0.1], attacks: [{apgd: {loss: dlr_targeted, targets: 0}}]");
     same_attack_twice: evaluate("epsilons: [0, 0.1], attacks: [pgd, {pgd: {steps: 40}}]");
     attack_named_all: evaluate("epsilons: [0, 0.1], attacks: [{name: all, pgd: {}}]");
     more_test_examples_than_digits_has: evaluate("epsilons: [0, 0.1], test_examples: 500");

@@ -44,6 +44,8 @@ fn the_schema_accepts_every_spelling_and_refuses_mistakes() {
         ("method: {natural: {}}, optimizer: adamw", "seeds: [1, 2]", "epsilons: {linspace: [0, 8/255, 3]}"),
         ("schedule: {step: {milestones: [1/2]}}", "x-any: {thing: 3}", "epsilons: [0], epochs: [1, final]"),
         ("epochs: 3", "grid: {model: [mlp]}", "epsilons: [0], attacks: [pgd, {name: strong, pgd: {steps: 3}}]"),
+        ("epochs: 3", "", "epsilons: [0], attacks: [autoattack, {autoattack: {version: rand}}, fab], search: bisect"),
+        ("epochs: 3", "", "epsilons: [0], attacks: [square, {apgd: {loss: dlr_targeted, targets: 3}}]"),
         ("epochs: 3", "grid: [{model.mlp.hidden: [[3]], when: {model: any}}]", "epsilons: [0], norm: l2"),
         ("epochs: 3", "exclude: [{optimizer.sgd.lr: 3}]\ninclude: [{}]\nsample: {n: 3}", "epsilons: [0]"),
     ] {
@@ -59,7 +61,8 @@ fn the_schema_accepts_every_spelling_and_refuses_mistakes() {
         ("epochs: 3", "sample: {n: 0}", "epsilons: [0]"),
         ("epochs: 3", "", "epsilons: 0.1"),
         ("epochs: 3", "", "epsilon: [0.1]"),
-        ("epochs: 3", "", "epsilons: [0], attacks: [autoattack]"),
+        ("epochs: 3", "", "epsilons: [0], attacks: [autoatack]"),
+        ("epochs: 3", "", "epsilons: [0], search: binary"),
         ("epochs: 3", "measure: {}", "epsilons: [0]"),
     ] {
         let text = file(trial, rest, evaluate);

@@ -1,7 +1,9 @@
 //! What valid files mean outside the grid.
 
 use super::{around, sweep, with};
-use crate::spec::{Attack, Dataset, EvalEpochs, Method, Model, Norm, Optimizer, Schedule};
+use crate::spec::{
+    Attack, AttackLoss, AutoattackVersion, Dataset, EvalEpochs, Method, Model, Norm, Optimizer, Schedule, Search,
+};
 
 #[test]
 fn defaults_are_filled_in() {
@@ -54,6 +56,23 @@ fn attacks_are_named_by_kind_by_parameters_or_by_their_own_name() {
     assert_eq!(names("[fgsm, {pgd: {steps: 40, restarts: 5}}]"), ["fgsm", "pgd"]);
     assert_eq!(names("[pgd, {pgd: {steps: 40, restarts: 5}}]"), ["pgd", "pgd(steps=40,restarts=5)"]);
     assert_eq!(names("[{name: quick, pgd: {steps: 5}}, {pgd: {steps: 100}}]"), ["quick", "pgd"]);
+}
+
+#[test]
+fn dear_attacks_close_in_unless_told_otherwise_and_the_keys_of_old_questions_stay() {
+    let search = |rest: &str| {
+        let evaluate = format!("epsilons: [0, 0.1], attacks: [pgd, autoattack, {{apgd: {{loss: dlr}}}}]{rest}");
+        let evaluate = sweep(&around("model: mlp, method: natural", "", &evaluate)).evaluate;
+        evaluate.attacks.iter().map(|named| evaluate.search_of(&named.attack)).collect::<Vec<_>>()
+    };
+    assert_eq!(search(""), [Search::Ascending, Search::Bisect, Search::Bisect]);
+    assert_eq!(search(", search: exhaustive"), [Search::Exhaustive; 3]);
+    assert_eq!(search(", search: ascending"), [Search::Ascending; 3]);
+    let evaluate = |attacks: &str| around("model: mlp, method: natural", "", &format!("epsilons: [0.1], {attacks}"));
+    let apgd = sweep(&evaluate("attacks: [{apgd: {loss: dlr_targeted}}]")).evaluate.attacks.remove(0).attack;
+    assert_eq!(apgd, Attack::Apgd { loss: AttackLoss::DlrTargeted, steps: 100, restarts: 1, targets: 9 });
+    assert_eq!(apgd.passes(), (900, 900));
+    assert_eq!(Attack::Autoattack { version: AutoattackVersion::Standard }.passes(), (100 + 900 + 1800 + 5000, 1900));
 }
 
 #[test]
