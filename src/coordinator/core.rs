@@ -9,6 +9,7 @@ use crate::engine::{
     Admission, Effect, Engine, Event, Failure, Grant, Lease, Millis, Settings, Status, SweepId, SweepState, Verdict,
 };
 use crate::ledger::{Cost, Ledger, LedgerError, NewSweep, StoredSweep, WorkerInfo};
+use crate::outcome::Known;
 use crate::plan::{Plan, Question, TaskKey};
 use crate::proto;
 use std::collections::BTreeMap;
@@ -357,9 +358,12 @@ impl Core {
                 let checkpoint = self.ledger.checkpoint(question.train, question.epoch);
                 let known = self.ledger.known(question.family());
                 let mut known = self.keep(known);
-                // An example that broke at an epsilon which is no longer asked for might withstand the next larger
-                // one of today's grid: only answers over a part of it say what a fresh run would find.
-                known.retain(|known| known.epsilons.iter().all(|epsilon| question.epsilons.contains(epsilon)));
+                // What was asked before must change no answer. An example that broke at an epsilon which is no longer
+                // asked for might withstand the next larger one of today's grid; and a search that leaps over epsilons
+                // takes another path when it starts from a bracket. So only ascending answers over a part of
+                // today's grid are handed on: they say exactly what a fresh run would find.
+                let asked = |known: &Known| known.epsilons.iter().all(|epsilon| question.epsilons.contains(epsilon));
+                known.retain(|known| question.search.is_ascending() && asked(known));
                 (self.keep(checkpoint).unwrap_or_default(), known)
             }
         };
