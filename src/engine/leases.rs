@@ -1,6 +1,6 @@
 //! Workers and their leases: the part of the engine that changes with every call.
 
-use super::{Effect, Engine, Failure, Grant, Lease, Millis, Record, Status, TaskId, Verdict, WorkerId};
+use super::{Effect, Engine, Failure, Grant, Lease, Millis, Record, TaskId, Verdict, WorkerId};
 use crate::engine::task::{TrainEntry, Work};
 use std::collections::BTreeSet;
 
@@ -177,12 +177,12 @@ impl Engine {
         }
         match (task.work, epochs) {
             (Work::Train, None) | (Work::Evaluate { .. }, Some(_)) => Verdict::Unwanted,
-            (Work::Train, Some(epochs)) => {
+            (Work::Train | Work::Unknown, Some(epochs)) => {
                 let have = self.trains.get(&id).map(|train| &train.have);
                 let news = epochs.iter().any(|epoch| !have.is_some_and(|have| have.contains(epoch)));
                 if news { Verdict::Accepted } else { Verdict::Duplicate }
             }
-            _ if task.status == Status::Done => Verdict::Duplicate,
+            _ if task.answered => Verdict::Duplicate,
             _ => Verdict::Accepted,
         }
     }

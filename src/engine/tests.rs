@@ -478,3 +478,14 @@ fn a_worker_may_leave_or_die_before_it_has_registered_again() {
         assert_eq!(after.acquire("b", 1)[0].task, key(1), "without waiting for the deadline");
     }
 }
+
+#[test]
+fn an_answer_is_taken_once_even_while_no_sweep_has_asked_for_it_again() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let train = bench.acquire("a", 1)[0];
+    let mut after = bench.recovered();
+    assert_eq!(after.commit("a", train), Verdict::Accepted);
+    assert_eq!(after.commit("a", train), Verdict::Duplicate);
+}

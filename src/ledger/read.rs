@@ -4,7 +4,7 @@ use super::{Cost, Ledger, LedgerError, StoredSweep, WorkerInfo};
 use crate::engine::{Failure, Record};
 use crate::frontier::results::{CheckpointResults, Results, TrialResults, TrialStatus};
 use crate::outcome::Level;
-use crate::plan::{Plan, TaskKey, Work};
+use crate::plan::{Plan, Task, TaskKey, Work};
 use rusqlite::OptionalExtension;
 use std::collections::{HashMap, HashSet};
 
@@ -78,8 +78,9 @@ impl Ledger {
             let complete = checkpoints.len() == planned.keep.len();
             answered += usize::from(complete);
             let status = match failure_of.get(&(position as u32)) {
+                // What failed was asked by another sweep: more epochs of the same training run.
+                _ if complete && !open[position] => TrialStatus::Done,
                 Some(failure) => TrialStatus::Failed(failure.message.clone()),
-                None if complete && !open[position] => TrialStatus::Done,
                 None if stored.state == "cancelled" => TrialStatus::Cancelled,
                 None => TrialStatus::Pending,
             };
@@ -105,7 +106,8 @@ impl Ledger {
         let keys: HashSet<TaskKey> = plan.tasks.iter().map(|task| task.key).collect();
         let costs: Vec<Cost> = self.costs()?.into_iter().filter(|cost| keys.contains(&cost.task)).collect();
         let workers = self.workers_of(&costs)?;
-        let failures = plan.tasks.iter().filter_map(|task| failed.get(&task.key).cloned()).collect();
+        let of_failed = |task: &&Task| matches!(results.trials[task.trial as usize].status, TrialStatus::Failed(_));
+        let failures = plan.tasks.iter().filter(of_failed).filter_map(|task| failed.get(&task.key).cloned()).collect();
         Ok(SweepResults { results, costs, workers, failures, retries, answered, tasks: plan.tasks.len() })
     }
 

@@ -126,11 +126,20 @@ CREATE VIEW curves AS
   GROUP BY o.sweep, o.trial, o.epoch, o.attack, x.value;
 
 -- Configurations over seeds, worst case over attacks, and whether another one is better in both accuracies.
+-- Checkpoints take part once every attack has answered for every example: until then the worst case is not known.
 CREATE VIEW frontier AS
-  WITH worst AS (
+  WITH complete AS (
+    SELECT s.name AS sweep, t.trial, k.epoch
+    FROM live_sweeps s
+    JOIN sweep_tasks k ON k.sweep = s.id AND k.kind = 'evaluate'
+    JOIN sweep_trials t ON t.sweep = s.id AND t.position = k.trial
+    LEFT JOIN evaluate_answers e ON e.task = k.task
+    GROUP BY s.name, t.trial, k.epoch HAVING count(*) = count(e.task)),
+  worst AS (
     SELECT sweep, trial, config, seed, epoch, example,
            min(coalesce(broken_from, 9e999)) AS broken_from
-    FROM outcomes GROUP BY sweep, trial, epoch, example),
+    FROM outcomes JOIN complete USING (sweep, trial, epoch)
+    GROUP BY sweep, trial, epoch, example),
   points AS (
     SELECT w.sweep, w.config, w.epoch, x.value AS epsilon, count(DISTINCT w.seed) AS seeds,
            avg(w.broken_from > 0) AS clean_accuracy, avg(w.broken_from > x.value) AS robust_accuracy
