@@ -138,7 +138,8 @@ pub enum Schedule {
 pub enum Attack {
     /// One gradient step of length epsilon (arXiv 1412.6572).
     Fgsm {},
-    /// Projected gradient ascent on the cross-entropy from a random start (arXiv 1706.06083).
+    /// Projected gradient ascent from a random start (arXiv 1706.06083), on a margin with the
+    /// direction of the cross-entropy that does not vanish where that one saturates.
     Pgd {
         #[serde(default = "default::attack_steps")]
         steps: u32,
