@@ -64,6 +64,7 @@ fn forward(model: &Model, data: &DataInfo) -> f64 {
 fn macs(model: &Model, data: &DataInfo) -> f64 {
     let [channels, height, width, classes] = [data.channels, data.height, data.width, data.classes].map(f64::from);
     let pixels = channels * height * width;
+    let area = height * width;
     match model {
         Model::Linear {} => pixels * classes,
         Model::Mlp { hidden } => {
@@ -73,12 +74,44 @@ fn macs(model: &Model, data: &DataInfo) -> f64 {
         Model::Smallcnn { channels: out, hidden } => {
             let kernel = if data.height.min(data.width) < 16 { 9.0 } else { 25.0 };
             let [first, second] = out.map(f64::from);
-            let area = height * width;
-            let features = second * (area / 16.0);
-            area * first * channels * kernel
-                + area / 4.0 * second * first * kernel
-                + features * f64::from(*hidden)
-                + f64::from(*hidden) * classes
+            pooled_pair(area, [channels, first, second], kernel, f64::from(*hidden), classes)
+        }
+        Model::Madry {} => pooled_pair(area, [channels, 32.0, 64.0], 25.0, 1024.0, classes),
+        // The second convolution is not padded, so this is a little too much.
+        Model::Lenet5 {} => pooled_pair(area, [channels, 6.0, 16.0], 25.0, 120.0, 84.0) + 84.0 * classes,
+        Model::Preactresnet18 { width } => {
+            let first = f64::from(*width);
+            area * channels * first * 9.0 + residual_stages(area, first, first, [4, 2])
+        }
+        Model::Wrn { depth, width } => {
+            let first = 16.0 * f64::from(*width);
+            area * channels * 16.0 * 9.0 + residual_stages(area, 16.0, first, [3, (depth - 4) / 6])
+        }
+        Model::Vit { patch, dim, depth, .. } => {
+            let [patch, dim, depth] = [*patch, *dim, *depth].map(f64::from);
+            let length = area / (patch * patch) + 1.0;
+            let block = 12.0 * dim * dim * length + 2.0 * length * length * dim;
+            pixels * dim + depth * block + dim * classes
         }
     }
+}
+
+/// Two convolutions with pooling to half a side after each, one hidden layer.
+fn pooled_pair(area: f64, [channels, first, second]: [f64; 3], kernel: f64, hidden: f64, outputs: f64) -> f64 {
+    let features = second * (area / 16.0);
+    area * first * channels * kernel + area / 4.0 * second * first * kernel + features * hidden + hidden * outputs
+}
+
+/// Stages of `blocks` blocks of two 3x3 convolutions. The first stage has `width` channels at full
+/// size, each further one twice the channels at half a side; 1x1 shortcuts where channels change.
+fn residual_stages(area: f64, mut inputs: f64, width: f64, [stages, blocks]: [u32; 2]) -> f64 {
+    let mut sum = 0.0;
+    for stage in 0..stages as i32 {
+        let (outputs, area) = (width * 2f64.powi(stage), area / 4f64.powi(stage));
+        let rest = f64::from(2 * blocks - 1) * outputs * outputs * 9.0;
+        let shortcut = if inputs == outputs { 0.0 } else { inputs * outputs };
+        sum += area * (inputs * outputs * 9.0 + rest + shortcut);
+        inputs = outputs;
+    }
+    sum
 }

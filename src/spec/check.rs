@@ -9,6 +9,9 @@ use std::fmt::Display;
 /// Layers wider than this are typing errors on the data sets at hand.
 pub(super) const MAX_WIDTH: u32 = 8192;
 const MAX_LAYERS: usize = 32;
+/// Channels of the first (PreActResNet) and last stage (WRN, divided by 64).
+const MAX_CHANNELS: u32 = 2048;
+const MAX_DEPTH: u32 = 208;
 const MAX_EPOCHS: u32 = 1_000_000;
 const MAX_BATCH: u32 = 1_000_000;
 const MAX_STEPS: u32 = 10_000;
@@ -128,6 +131,23 @@ impl Ranges<'_> {
             Model::Smallcnn { channels, hidden } => {
                 channels.iter().for_each(|&width| self.whole("channels", width, 1, MAX_WIDTH));
                 self.whole("hidden", *hidden, 1, MAX_WIDTH);
+            }
+            Model::Lenet5 {} | Model::Madry {} => {}
+            Model::Preactresnet18 { width } => self.whole("width", *width, 1, MAX_CHANNELS),
+            Model::Wrn { depth, width } => {
+                let help = "depths are 6n + 4: 10, 16, 22, 28, 34, 40, ...";
+                let fits = (10..=MAX_DEPTH).contains(depth) && depth % 6 == 4;
+                self.require_or(fits, "depth", &format!("6n + 4, from 10 to {MAX_DEPTH}"), depth, help);
+                self.whole("width", *width, 1, MAX_CHANNELS / 64);
+            }
+            Model::Vit { patch, dim, depth, heads } => {
+                self.whole("patch", *patch, 1, 256);
+                self.whole("dim", *dim, 1, MAX_WIDTH);
+                self.whole("depth", *depth, 1, MAX_DEPTH);
+                self.whole("heads", *heads, 1, *dim);
+                let help = "each head works on `dim / heads` numbers: choose a `dim` that `heads` divides";
+                let divides = *heads == 0 || dim % heads == 0;
+                self.require_or(divides, "dim", &format!("a multiple of `heads`, {heads}"), dim, help);
             }
         }
     }

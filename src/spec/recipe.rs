@@ -40,6 +40,39 @@ pub enum Model {
         #[serde(default = "default::smallcnn_hidden")]
         hidden: u32,
     },
+    /// LeNet-5 with ReLU and max pooling: two 5x5 convolutions, hidden layers of 120 and 84.
+    Lenet5 {},
+    /// Madry et al.'s network for MNIST: 5x5 convolutions to 32 and 64 channels, a hidden layer of 1024.
+    Madry {},
+    /// PreActResNet-18 (arXiv 1603.05027), with batch normalisation.
+    Preactresnet18 {
+        /// Channels of the first stage; 64 is the usual network.
+        #[serde(default = "default::preactresnet18_width")]
+        width: u32,
+    },
+    /// Wide residual network WRN-depth-width (arXiv 1605.07146), with batch normalisation.
+    Wrn {
+        /// 6n + 4: 10, 16, 22, 28, 34, ...
+        #[serde(default = "default::wrn_depth")]
+        depth: u32,
+        /// Channels as a multiple of 16, 32 and 64.
+        #[serde(default = "default::wrn_width")]
+        width: u32,
+    },
+    /// A small vision transformer (arXiv 2010.11929).
+    Vit {
+        /// Pixels a side of a patch; the images' sides must be multiples of it.
+        #[serde(default = "default::vit_patch")]
+        patch: u32,
+        /// Numbers per patch; a multiple of `heads`.
+        #[serde(default = "default::vit_dim")]
+        dim: u32,
+        /// Blocks.
+        #[serde(default = "default::vit_depth")]
+        depth: u32,
+        #[serde(default = "default::vit_heads")]
+        heads: u32,
+    },
 }
 
 /// How a trial trains.
@@ -238,6 +271,11 @@ impl Model {
             Model::Linear {} => "linear",
             Model::Mlp { .. } => "mlp",
             Model::Smallcnn { .. } => "smallcnn",
+            Model::Lenet5 {} => "lenet5",
+            Model::Madry {} => "madry",
+            Model::Preactresnet18 { .. } => "preactresnet18",
+            Model::Wrn { .. } => "wrn",
+            Model::Vit { .. } => "vit",
         }
     }
 }
@@ -334,6 +372,27 @@ mod default {
     }
     pub fn smallcnn_hidden() -> u32 {
         100
+    }
+    pub fn preactresnet18_width() -> u32 {
+        64
+    }
+    pub fn wrn_depth() -> u32 {
+        28
+    }
+    pub fn wrn_width() -> u32 {
+        10
+    }
+    pub fn vit_patch() -> u32 {
+        4
+    }
+    pub fn vit_dim() -> u32 {
+        128
+    }
+    pub fn vit_depth() -> u32 {
+        6
+    }
+    pub fn vit_heads() -> u32 {
+        4
     }
     pub fn method_steps() -> u32 {
         10

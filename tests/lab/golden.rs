@@ -28,11 +28,16 @@ impl Golden {
         self.0.get(name).unwrap_or_else(|| panic!("the golden file has no {name}"))
     }
 
-    /// The network under `prefix`.
-    fn network(&self, prefix: &str, channels: [u32; 2], hidden: u32, shape: [i64; 3], classes: i64) -> Network {
+    /// All whose names begin with `prefix`, by the rest of their names.
+    pub fn below(&self, prefix: &str) -> Vec<(String, Tensor)> {
         let own =
             self.0.iter().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.shallow_clone())));
-        let bytes = weights::encode(&own.collect::<Vec<_>>(), None);
+        own.collect()
+    }
+
+    /// The network under `prefix`.
+    fn network(&self, prefix: &str, channels: [u32; 2], hidden: u32, shape: [i64; 3], classes: i64) -> Network {
+        let bytes = weights::encode(&self.below(prefix), None);
         let architecture = architecture(&Model::Smallcnn { channels, hidden }, shape, classes).unwrap();
         Network::from_weights(&architecture, &bytes, Device::Cpu).unwrap()
     }
@@ -139,7 +144,7 @@ fn trades_is_its_papers_loss_and_inner_attack() {
     let loss = trades_loss(&trained.forward(x), &trained.forward(&last), &y, 6.0);
     assert_close(&loss.detach().view([1]), golden.get("trades.loss"), "TRADES loss");
     let gradients = Tensor::run_backward(&[&loss], trained.parameters(), false, false);
-    for ((name, _), gradient) in trained.named_parameters().iter().zip(&gradients) {
+    for ((name, _), gradient) in trained.state().iter().zip(&gradients) {
         assert_close(gradient, golden.get(&format!("trades.gradient.{name}")), name);
     }
 }

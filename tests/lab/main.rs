@@ -11,5 +11,6 @@ mod cascade;
 mod golden;
 mod golden_autoattack;
 mod mnist;
+mod models;
 mod setting;
 mod training;

@@ -1,14 +1,17 @@
-//! From a model's description to its layers and parameters.
+//! From a model's description to its layers, parameters and buffers.
 
+use super::layer::Layer;
+use super::{convolutional, plain, residual, transformer};
 use crate::lab::LabError;
 use epsweep::spec::Model;
-use tch::Tensor;
 
 /// A network without weights.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Architecture {
     pub layers: Vec<Layer>,
     pub parameters: Vec<ParameterSpec>,
+    /// What is kept and saved beside the parameters but not trained: running means and variances.
+    pub buffers: Vec<BufferSpec>,
 }
 
 /// A parameter, by PyTorch's naming and layout.
@@ -17,125 +20,129 @@ pub struct ParameterSpec {
     pub name: String,
     /// `[out, in]` or `[out, in, height, width]` for weights, `[out]` for biases.
     pub shape: Vec<i64>,
-    /// Inputs that one output sums over; sets the scale of the initial values.
-    pub fan_in: i64,
+    pub initial: Initial,
 }
 
-/// One step of a forward pass. `weight` and `bias` are positions in the parameter list.
+/// What a parameter is before training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Initial {
+    /// PyTorch's default for affine maps and convolutions: `kaiming_uniform_` with a = sqrt(5) is
+    /// U(-b, b) with b = 1 / sqrt(fan_in), as is the bias's rule. `fan_in` is how many inputs one output sums over.
+    Uniform {
+        fan_in: i64,
+    },
+    Normal {
+        deviation: f64,
+    },
+    Constant(f64),
+}
+
+/// A buffer, by PyTorch's naming: `[channels]`.
 #[derive(Debug, Clone)]
-pub enum Layer {
-    /// Relabels the memory of NCHW images as channels-last, which convolutions then keep.
-    ///
-    /// In PyTorch's default layout, pooling is scalar code on CPU and takes longer than convolving.
-    ChannelsLast,
-    Flatten,
-    Affine {
-        weight: usize,
-        bias: usize,
-    },
-    Convolution {
-        weight: usize,
-        bias: usize,
-        padding: i64,
-    },
-    /// Maximum over 2x2 windows, a last odd row or column dropped.
-    MaxPool,
-    Relu,
+pub struct BufferSpec {
+    pub name: String,
+    pub channels: i64,
+    pub initial: f64,
 }
 
-impl Layer {
-    pub(super) fn forward(&self, parameters: &[Tensor], input: &Tensor) -> Tensor {
-        match *self {
-            // `contiguous` makes the strides explicit; with one channel it copies nothing.
-            Layer::ChannelsLast => channels_last(input),
-            // Reads channels-first whatever the memory layout, as PyTorch does.
-            Layer::Flatten => input.flatten(1, -1),
-            Layer::Affine { weight, bias } => input.linear(&parameters[weight], Some(&parameters[bias])),
-            Layer::Convolution { weight, bias, padding } => {
-                input.conv2d(&parameters[weight], Some(&parameters[bias]), [1, 1], [padding; 2], [1, 1], 1)
-            }
-            Layer::MaxPool => input.max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false),
-            Layer::Relu => input.relu(),
+/// The architecture of `model` for images of `shape` (channels, height, width).
+///
+/// # Errors
+/// [`LabError::BadInput`] when the images do not suit the model.
+pub fn architecture(model: &Model, shape: [i64; 3], classes: i64) -> Result<Architecture, LabError> {
+    let mut builder = Builder::default();
+    match model {
+        Model::Linear {} => plain::linear(&mut builder, shape, classes),
+        Model::Mlp { hidden } => plain::mlp(&mut builder, shape, hidden, classes),
+        Model::Smallcnn { channels, hidden } => {
+            convolutional::smallcnn(&mut builder, shape, channels.map(i64::from), i64::from(*hidden), classes)?;
+        }
+        Model::Lenet5 {} => convolutional::lenet5(&mut builder, shape, classes)?,
+        Model::Madry {} => convolutional::madry(&mut builder, shape, classes)?,
+        Model::Preactresnet18 { width } => {
+            residual::preactresnet18(&mut builder, shape, i64::from(*width), classes);
+        }
+        Model::Wrn { depth, width } => residual::wrn(&mut builder, shape, [*depth, *width].map(i64::from), classes),
+        Model::Vit { patch, dim, depth, heads } => {
+            let sizes = [*patch, *dim, *depth, *heads].map(i64::from);
+            transformer::vit(&mut builder, shape, sizes, classes)?;
         }
     }
+    Ok(builder.architecture)
 }
 
-fn channels_last(images: &Tensor) -> Tensor {
-    let size = images.size();
-    if size[1] == 1 {
-        // One channel: the same memory; only the strides must say it, or libtorch assumes NCHW.
-        return images.contiguous().view([size[0], size[2], size[3], 1]).permute([0, 3, 1, 2]);
-    }
-    images.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
-}
-
-impl Architecture {
-    pub(super) fn new(model: &Model, shape: [i64; 3], classes: i64) -> Result<Architecture, LabError> {
-        let mut builder = Builder { layers: Vec::new(), parameters: Vec::new() };
-        let pixels: i64 = shape.iter().product();
-        match model {
-            Model::Linear {} => {
-                builder.layers.push(Layer::Flatten);
-                builder.affine("fc", pixels, classes);
-            }
-            Model::Mlp { hidden } => {
-                builder.layers.push(Layer::Flatten);
-                let mut width = pixels;
-                for (position, &next) in hidden.iter().enumerate() {
-                    builder.affine(&format!("fc{}", position + 1), width, i64::from(next));
-                    builder.layers.push(Layer::Relu);
-                    width = i64::from(next);
-                }
-                builder.affine(&format!("fc{}", hidden.len() + 1), width, classes);
-            }
-            Model::Smallcnn { channels, hidden } => {
-                builder.smallcnn(shape, channels.map(i64::from), i64::from(*hidden), classes)?;
-            }
-        }
-        Ok(Architecture { layers: builder.layers, parameters: builder.parameters })
-    }
-}
-
-struct Builder {
-    layers: Vec<Layer>,
-    parameters: Vec<ParameterSpec>,
+/// An architecture that grows layer by layer.
+#[derive(Default)]
+pub(super) struct Builder {
+    architecture: Architecture,
 }
 
 impl Builder {
-    /// Appends `name.weight` and `name.bias`, and returns their positions.
-    fn parameters(&mut self, name: &str, shape: Vec<i64>) -> (usize, usize) {
-        let (outputs, fan_in) = (shape[0], shape[1..].iter().product());
-        let weight = self.parameters.len();
-        self.parameters.push(ParameterSpec { name: format!("{name}.weight"), shape, fan_in });
-        self.parameters.push(ParameterSpec { name: format!("{name}.bias"), shape: vec![outputs], fan_in });
-        (weight, weight + 1)
+    pub fn push(&mut self, layers: impl IntoIterator<Item = Layer>) {
+        self.architecture.layers.extend(layers);
     }
 
-    fn affine(&mut self, name: &str, inputs: i64, outputs: i64) {
-        let (weight, bias) = self.parameters(name, vec![outputs, inputs]);
-        self.layers.push(Layer::Affine { weight, bias });
+    /// Makes what `build` appends a list of its own.
+    pub fn branch(&mut self, build: impl FnOnce(&mut Builder)) -> Vec<Layer> {
+        let outer = std::mem::take(&mut self.architecture.layers);
+        build(self);
+        std::mem::replace(&mut self.architecture.layers, outer)
     }
 
-    fn convolution(&mut self, name: &str, inputs: i64, outputs: i64, kernel: i64) {
-        let (weight, bias) = self.parameters(name, vec![outputs, inputs, kernel, kernel]);
-        self.layers.push(Layer::Convolution { weight, bias, padding: kernel / 2 });
+    pub fn parameter(&mut self, name: String, shape: Vec<i64>, initial: Initial) -> usize {
+        self.architecture.parameters.push(ParameterSpec { name, shape, initial });
+        self.architecture.parameters.len() - 1
     }
 
-    fn smallcnn(&mut self, shape: [i64; 3], widths: [i64; 2], hidden: i64, classes: i64) -> Result<(), LabError> {
-        let [channels, height, width] = shape;
-        if height.min(width) < 4 {
-            return Err(LabError::bad_input(format!("smallcnn pools twice; {height}x{width} pixels are too few")));
-        }
-        let kernel = if height.min(width) < 16 { 3 } else { 5 };
-        self.layers.push(Layer::ChannelsLast);
-        self.convolution("conv1", channels, widths[0], kernel);
-        // Pooling before ReLU gives the same numbers as after it, on a quarter of the values.
-        self.layers.extend([Layer::MaxPool, Layer::Relu]);
-        self.convolution("conv2", widths[0], widths[1], kernel);
-        self.layers.extend([Layer::MaxPool, Layer::Relu, Layer::Flatten]);
-        self.affine("fc1", widths[1] * (height / 4) * (width / 4), hidden);
-        self.layers.push(Layer::Relu);
-        self.affine("fc2", hidden, classes);
-        Ok(())
+    fn buffer(&mut self, name: String, channels: i64, initial: f64) -> usize {
+        self.architecture.buffers.push(BufferSpec { name, channels, initial });
+        self.architecture.buffers.len() - 1
+    }
+
+    pub fn affine(&mut self, name: &str, inputs: i64, outputs: i64) {
+        let initial = Initial::Uniform { fan_in: inputs };
+        self.affine_from(name, [inputs, outputs], initial, initial);
+    }
+
+    pub fn affine_from(&mut self, name: &str, [inputs, outputs]: [i64; 2], weight: Initial, bias: Initial) {
+        let weight = self.parameter(format!("{name}.weight"), vec![outputs, inputs], weight);
+        let bias = self.parameter(format!("{name}.bias"), vec![outputs], bias);
+        self.push([Layer::Affine { weight, bias }]);
+    }
+
+    /// Stride 1, with a bias. Images keep their size when `padding` is half the kernel's.
+    pub fn convolution(&mut self, name: &str, [inputs, outputs]: [i64; 2], kernel: i64, padding: i64) {
+        let initial = Initial::Uniform { fan_in: inputs * kernel * kernel };
+        let weight = self.parameter(format!("{name}.weight"), vec![outputs, inputs, kernel, kernel], initial);
+        let bias = self.parameter(format!("{name}.bias"), vec![outputs], initial);
+        self.push([Layer::Convolution { weight, bias: Some(bias), stride: 1, padding }]);
+    }
+
+    /// Without a bias, as before a batch normalisation.
+    pub fn bare_convolution(
+        &mut self,
+        name: &str,
+        [inputs, outputs]: [i64; 2],
+        kernel: i64,
+        stride: i64,
+        initial: Initial,
+    ) {
+        let shape = vec![outputs, inputs, kernel, kernel];
+        let weight = self.parameter(format!("{name}.weight"), shape, initial);
+        self.push([Layer::Convolution { weight, bias: None, stride, padding: kernel / 2 }]);
+    }
+
+    pub fn batch_norm(&mut self, name: &str, channels: i64) {
+        let weight = self.parameter(format!("{name}.weight"), vec![channels], Initial::Constant(1.0));
+        let bias = self.parameter(format!("{name}.bias"), vec![channels], Initial::Constant(0.0));
+        let mean = self.buffer(format!("{name}.running_mean"), channels, 0.0);
+        let variance = self.buffer(format!("{name}.running_var"), channels, 1.0);
+        self.push([Layer::BatchNorm { weight, bias, mean, variance }]);
+    }
+
+    pub fn layer_norm(&mut self, name: &str, width: i64) {
+        let weight = self.parameter(format!("{name}.weight"), vec![width], Initial::Constant(1.0));
+        let bias = self.parameter(format!("{name}.bias"), vec![width], Initial::Constant(0.0));
+        self.push([Layer::LayerNorm { weight, bias }]);
     }
 }

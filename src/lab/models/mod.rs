@@ -1,36 +1,44 @@
-//! Networks: an architecture is a list of layers over named parameters.
+//! Networks: an architecture is a list of layers over named parameters and buffers.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`layer`] | the steps of a forward pass |
+//! | [`architecture`] | from a model's description to layers; what parameters are called and begin as |
+//! | `plain`, `convolutional`, `residual`, `transformer` | one file per family of models |
 
-mod architecture;
+pub mod architecture;
+mod convolutional;
+pub mod layer;
+mod plain;
+mod residual;
+mod transformer;
 
-pub use architecture::{Architecture, Layer, ParameterSpec};
+pub use architecture::{Architecture, Initial, ParameterSpec, architecture};
+pub use layer::{Layer, Mode};
 
 use super::{LabError, weights};
 use crate::lab::streams::Key;
-use epsweep::spec::Model;
+use layer::State;
+use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
 /// A network with weights: NCHW images in `[0,1]` to logits.
 #[derive(Debug)]
 pub struct Network {
     layers: Vec<Layer>,
-    names: Vec<String>,
+    parameter_names: Vec<String>,
     parameters: Vec<Tensor>,
+    buffer_names: Vec<String>,
+    buffers: Vec<Tensor>,
 }
 
 impl Network {
-    /// PyTorch's default initialisation, drawn from streams keyed by `seed` and parameter name.
-    ///
-    /// `kaiming_uniform_` with a = sqrt(5) is U(-b, b) with b = 1 / sqrt(fan_in), as is the bias's rule.
+    /// Initial weights, drawn from streams keyed by `seed` and parameter name.
     pub fn initialised(architecture: &Architecture, seed: u64, device: Device) -> Network {
-        let draw = |spec: &ParameterSpec| {
-            let count = spec.shape.iter().product::<i64>() as usize;
-            let bound = (spec.fan_in as f32).sqrt().recip();
-            let mut values = Key::new("initial weights", seed).text(&spec.name).stream().symmetric(count);
-            values.iter_mut().for_each(|value| *value *= bound);
-            Tensor::from_slice(&values).view(spec.shape.as_slice())
-        };
-        let drawn = architecture.parameters.iter().map(draw).collect();
-        Network::assemble(architecture, drawn, device)
+        let parameters = architecture.parameters.iter().map(|spec| draw(spec, seed)).collect();
+        let options = (Kind::Float, Device::Cpu);
+        let buffers = architecture.buffers.iter().map(|spec| Tensor::full([spec.channels], spec.initial, options));
+        Network::assemble(architecture, parameters, buffers.collect(), device)
     }
 
     /// Reads a checkpoint.
@@ -39,39 +47,47 @@ impl Network {
     /// [`LabError::BadInput`] when a tensor is missing, superfluous, of another shape or not finite.
     pub fn from_weights(architecture: &Architecture, bytes: &[u8], device: Device) -> Result<Network, LabError> {
         let mut stored = weights::decode(bytes)?.tensors;
-        let mut values = Vec::new();
+        let mut parameters = Vec::new();
         for spec in &architecture.parameters {
-            let Some(tensor) = stored.remove(&spec.name) else {
-                return Err(LabError::bad_input(format!("the weights have no tensor {}", spec.name)));
-            };
-            if tensor.size() != spec.shape {
-                let (found, wanted) = (tensor.size(), &spec.shape);
-                return Err(LabError::bad_input(format!("{} has shape {found:?}, not {wanted:?}", spec.name)));
-            }
-            if !all_finite(&tensor) {
-                return Err(LabError::bad_input(format!("{} holds values that are not finite", spec.name)));
-            }
-            values.push(tensor);
+            parameters.push(take(&mut stored, &spec.name, &spec.shape)?);
+        }
+        let mut buffers = Vec::new();
+        for spec in &architecture.buffers {
+            buffers.push(take(&mut stored, &spec.name, &[spec.channels])?);
         }
         match stored.keys().next() {
             Some(name) => Err(LabError::bad_input(format!("the weights hold {name}, which the model lacks"))),
-            None => Ok(Network::assemble(architecture, values, device)),
+            None => Ok(Network::assemble(architecture, parameters, buffers, device)),
         }
     }
 
-    fn assemble(architecture: &Architecture, values: Vec<Tensor>, device: Device) -> Network {
+    fn assemble(architecture: &Architecture, parameters: Vec<Tensor>, buffers: Vec<Tensor>, device: Device) -> Network {
         let place =
             |value: &Tensor| if value.dim() == 4 { channels_last(value, device) } else { value.to_device(device) };
         Network {
             layers: architecture.layers.clone(),
-            names: architecture.parameters.iter().map(|spec| spec.name.clone()).collect(),
-            parameters: values.iter().map(place).collect(),
+            parameter_names: architecture.parameters.iter().map(|spec| spec.name.clone()).collect(),
+            parameters: parameters.iter().map(place).collect(),
+            buffer_names: architecture.buffers.iter().map(|spec| spec.name.clone()).collect(),
+            buffers: buffers.iter().map(|buffer| buffer.to_device(device)).collect(),
         }
     }
 
-    /// Logits `[n, classes]` of images `[n, channels, height, width]`.
+    /// Logits `[n, classes]` of images `[n, channels, height, width]`, each by itself: what is evaluated.
     pub fn forward(&self, images: &Tensor) -> Tensor {
-        self.layers.iter().fold(images.shallow_clone(), |value, layer| layer.forward(&self.parameters, &value))
+        self.forward_in(Mode::Evaluation, images)
+    }
+
+    /// As [`Network::forward`], or as training sees the batch: normalised by its own statistics, which
+    /// then enter the running ones. Without batch normalisation the two are the same.
+    pub fn forward_in(&self, mode: Mode, images: &Tensor) -> Tensor {
+        let state = State { parameters: &self.parameters, buffers: &self.buffers };
+        layer::run(&self.layers, state, images, mode)
+    }
+
+    /// Whether [`Mode::Training`] computes anything else than [`Mode::Evaluation`].
+    pub fn depends_on_mode(&self) -> bool {
+        !self.buffers.is_empty()
     }
 
     /// In the architecture's order.
@@ -79,13 +95,20 @@ impl Network {
         &self.parameters
     }
 
+    /// In the order of [`Network::parameters`].
+    pub fn parameter_names(&self) -> &[String] {
+        &self.parameter_names
+    }
+
     /// The same weights in the same memory, outside any graph: a gradient to the input then costs
     /// no gradient to the weights.
     pub fn frozen(&self) -> Network {
         Network {
             layers: self.layers.clone(),
-            names: self.names.clone(),
+            parameter_names: self.parameter_names.clone(),
             parameters: self.parameters.iter().map(|parameter| parameter.detach()).collect(),
+            buffer_names: self.buffer_names.clone(),
+            buffers: self.buffers.iter().map(|buffer| buffer.shallow_clone()).collect(),
         }
     }
 
@@ -97,25 +120,63 @@ impl Network {
 
     /// A checkpoint: equal weights are equal bytes.
     pub fn to_weights(&self) -> Vec<u8> {
-        weights::encode(&self.named_parameters(), None)
+        weights::encode(&self.state(), None)
     }
 
-    pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
-        let named = self.names.iter().zip(&self.parameters);
-        named.map(|(name, parameter)| (name.clone(), parameter.shallow_clone())).collect()
+    /// Parameters and buffers, sharing memory: all that a checkpoint holds.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let buffers = self.buffer_names.iter().zip(&self.buffers);
+        let named = self.parameter_names.iter().zip(&self.parameters).chain(buffers);
+        named.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    }
+
+    /// Copies what [`Network::state`] gave earlier out of `stored` into the network's own memory.
+    ///
+    /// # Errors
+    /// When a tensor is missing or of another shape; some may have been copied then.
+    pub fn restore(&self, stored: &mut HashMap<String, Tensor>) -> Result<(), LabError> {
+        for (name, own) in self.state() {
+            let tensor = take(stored, &name, &own.size())?;
+            own.detach().f_copy_(&tensor)?;
+        }
+        Ok(())
     }
 
     pub fn is_finite(&self) -> bool {
-        self.parameters.iter().all(all_finite)
+        self.parameters.iter().chain(&self.buffers).all(all_finite)
     }
 }
 
-/// The architecture of `model` for images of `shape` (channels, height, width).
-///
-/// # Errors
-/// [`LabError::BadInput`] when the images are too small for the model's pooling.
-pub fn architecture(model: &Model, shape: [i64; 3], classes: i64) -> Result<Architecture, LabError> {
-    Architecture::new(model, shape, classes)
+fn draw(spec: &ParameterSpec, seed: u64) -> Tensor {
+    let count = spec.shape.iter().product::<i64>() as usize;
+    let mut stream = Key::new("initial weights", seed).text(&spec.name).stream();
+    let values = match spec.initial {
+        Initial::Uniform { fan_in } => {
+            let bound = (fan_in as f32).sqrt().recip();
+            let mut values = stream.symmetric(count);
+            values.iter_mut().for_each(|value| *value *= bound);
+            values
+        }
+        Initial::Normal { deviation } => {
+            let mut values = stream.normals(count);
+            values.iter_mut().for_each(|value| *value *= deviation as f32);
+            values
+        }
+        Initial::Constant(value) => vec![value as f32; count],
+    };
+    Tensor::from_slice(&values).view(spec.shape.as_slice())
+}
+
+fn take(stored: &mut HashMap<String, Tensor>, name: &str, wanted: &[i64]) -> Result<Tensor, LabError> {
+    let bad = |what: String| Err(LabError::bad_input(what));
+    let Some(tensor) = stored.remove(name) else { return bad(format!("the weights have no tensor {name}")) };
+    if tensor.size() != wanted {
+        return bad(format!("{name} has shape {:?}, not {wanted:?}", tensor.size()));
+    }
+    if !all_finite(&tensor) {
+        return bad(format!("{name} holds values that are not finite"));
+    }
+    Ok(tensor)
 }
 
 fn all_finite(tensor: &Tensor) -> bool {

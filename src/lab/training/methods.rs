@@ -4,7 +4,7 @@ use crate::lab::Passes;
 use crate::lab::attacks::ball::{Ball, random_offset};
 use crate::lab::attacks::gradient;
 use crate::lab::attacks::pgd::step_sizes;
-use crate::lab::models::Network;
+use crate::lab::models::{Mode, Network};
 use crate::lab::streams::{Key, Stream};
 use epsweep::spec::{Method, Norm};
 use tch::{Kind, Reduction, Tensor};
@@ -26,7 +26,9 @@ pub struct Batch<'a> {
 pub struct Pair {
     /// Its parameters are the leaves of the loss's graph.
     pub trained: Network,
-    /// Outside any graph: what the training attack looks at.
+    /// Outside any graph: what the training attack looks at, in evaluation mode. So do the reference
+    /// implementations of TRADES and MART; some of PGD training attack in training mode, where an
+    /// example's attack depends on its batch and moves the running statistics at every step.
     pub frozen: Network,
 }
 
@@ -49,22 +51,32 @@ pub fn loss(method: &Method, pair: &Pair, batch: &Batch, passes: &mut Passes) ->
 
 fn natural(pair: &Pair, images: &Tensor, labels: &Tensor, passes: &mut Passes) -> Tensor {
     passes.gradient(images.size()[0]);
-    tch::with_grad(|| pair.trained.forward(images).cross_entropy_for_logits(labels))
+    tch::with_grad(|| pair.trained.forward_in(Mode::Training, images).cross_entropy_for_logits(labels))
 }
 
-/// The clean logits serve the inner attack and the outer loss alike: without dropout and batch
-/// normalisation they are the same numbers.
+/// The inner attack departs from what the clean images are in evaluation mode, the loss sees both
+/// batches in training mode. Without batch normalisation the two modes are the same numbers, and the
+/// clean logits are computed once.
 fn trades(pair: &Pair, batch: &Batch, attack: &InnerAttack, beta: f64, passes: &mut Passes) -> Tensor {
     let count = batch.images.size()[0];
-    let clean = tch::with_grad(|| pair.trained.forward(batch.images));
-    passes.gradient(count);
-    let target = clean.detach().softmax(-1, Kind::Float);
+    let in_training = |images: &Tensor| tch::with_grad(|| pair.trained.forward_in(Mode::Training, images));
+    let shared = (!pair.trained.depends_on_mode()).then(|| in_training(batch.images));
+    let target = match &shared {
+        Some(clean) => clean.detach(),
+        None => {
+            passes.forward(count);
+            pair.frozen.forward(batch.images)
+        }
+    };
+    let target = target.softmax(-1, Kind::Float);
     let noise = noise_like(batch.images, |stream, count| stream.normals(count), &batch.key) * TRADES_NOISE;
     let start = batch.images + noise;
     let objective = |logits: &Tensor| divergence(logits, &target);
     let adversarial = attack.run(&pair.frozen, batch.images, start, objective, passes);
-    passes.gradient(count);
-    tch::with_grad(|| trades_loss(&clean, &pair.trained.forward(&adversarial), batch.labels, beta))
+    passes.gradient(2 * count);
+    let clean = shared.unwrap_or_else(|| in_training(batch.images));
+    let adversarial = in_training(&adversarial);
+    tch::with_grad(|| trades_loss(&clean, &adversarial, batch.labels, beta))
 }
 
 /// CE(clean) + beta KL(clean || adversarial), both averaged over the batch, gradients through both.

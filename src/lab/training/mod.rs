@@ -84,7 +84,6 @@ struct Run<'a> {
     keep: &'a [u32],
     train: Images,
     pair: Pair,
-    names: Vec<String>,
     updater: Updater,
     folder: Option<Folder>,
     checkpoints: Vec<Checkpoint>,
@@ -102,14 +101,13 @@ impl<'a> Run<'a> {
         check(question, data, keep)?;
         let shape = data.train.shape();
         let network = Network::initialised(&architecture(&question.model, shape, data.classes)?, question.seed, device);
-        let names = network.named_parameters().into_iter().map(|(name, _)| name).collect();
         let trained = network.trainable();
+        check_batches(question, data.train.count(), &trained)?;
         let mut run = Run {
             question,
             keep,
             train: data.train.slice(0, data.train.count(), device),
             pair: Pair { frozen: trained.frozen(), trained },
-            names,
             updater: Updater::new(&question.optimizer),
             folder: None,
             checkpoints: Vec::new(),
@@ -136,12 +134,9 @@ impl<'a> Run<'a> {
 
     fn restore(&mut self, saved: Saved) -> Result<(), LabError> {
         let Saved { progress, mut tensors, kept } = saved;
-        for (name, parameter) in self.names.iter().zip(self.pair.frozen.parameters()) {
-            let stored =
-                tensors.remove(name).ok_or_else(|| LabError::bad_input(format!("saved state lacks {name}")))?;
-            parameter.shallow_clone().f_copy_(&stored)?;
-        }
-        self.updater.restore(progress.step, &self.names, self.pair.frozen.parameters(), &mut tensors)?;
+        let network = &self.pair.frozen;
+        network.restore(&mut tensors)?;
+        self.updater.restore(progress.step, network.parameter_names(), network.parameters(), &mut tensors)?;
         (self.loss_sum, self.earlier_seconds, self.checkpoints) = (progress.loss_sum, progress.seconds, kept);
         Ok(())
     }
@@ -219,8 +214,8 @@ impl<'a> Run<'a> {
     fn save(&mut self) {
         let (step, seconds) = (self.updater.steps(), self.seconds());
         if let Some(folder) = &mut self.folder {
-            let mut tensors = self.pair.frozen.named_parameters();
-            tensors.extend(self.updater.state(&self.names));
+            let mut tensors = self.pair.frozen.state();
+            tensors.extend(self.updater.state(self.pair.frozen.parameter_names()));
             folder.save(step, self.loss_sum, seconds, &tensors);
         }
     }
@@ -239,6 +234,18 @@ impl<'a> Run<'a> {
     fn steps_per_epoch(&self) -> u64 {
         (self.train.count() as u64).div_ceil(u64::from(self.question.batch_size))
     }
+}
+
+/// The statistics of one example say nothing, and may have a variance of 0 / 0.
+fn check_batches(question: &TrainQuestion, count: i64, network: &Network) -> Result<(), LabError> {
+    let size = i64::from(question.batch_size);
+    if network.depends_on_mode() && (size == 1 || count % size == 1) {
+        let what = "the last batch of an epoch would be a single example, which batch normalisation cannot learn from";
+        return Err(LabError::bad_input(format!(
+            "{count} examples in batches of {size}: {what}; use another batch_size"
+        )));
+    }
+    Ok(())
 }
 
 fn check(question: &TrainQuestion, data: &LabData, keep: &[u32]) -> Result<(), LabError> {
