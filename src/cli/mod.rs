@@ -49,7 +49,7 @@ enum Verb {
     Cancel(cancel::Args),
     /// Write every table, plot and page anew from the ledger
     Report(report::Args),
-    /// List and verify data sets
+    /// List, fetch and verify data sets
     Data(data::Args),
     /// Print the JSON Schema of the sweep file
     Schema(schema::Args),

@@ -7,7 +7,7 @@
 //!
 //! The split is made here, once and for all, see [`split`].
 
-use super::{DataError, DataSet, Examples};
+use super::{DataError, DataSet, Examples, Pixels};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::io::Read;
@@ -49,9 +49,11 @@ fn examples(rows: &[Row], chosen: &[usize]) -> Examples {
         channels: 1,
         height: SIDE as u32,
         width: SIDE as u32,
-        pixels: chosen.iter().flat_map(|&index| &rows[index].pixels).copied().collect(),
+        pixels: Pixels::Bytes {
+            bytes: chosen.iter().flat_map(|&index| &rows[index].pixels).copied().collect(),
+            scale: WHITE,
+        },
         labels: chosen.iter().map(|&index| rows[index].label).collect(),
-        scale: WHITE,
     }
 }
 
@@ -131,7 +133,10 @@ mod tests {
         for line in text.lines() {
             sum += row(line).expect("row").pixels.iter().map(|&p| u64::from(p)).sum::<u64>();
         }
-        let of = |examples: &Examples| examples.pixels.iter().map(|&p| u64::from(p)).sum::<u64>();
+        let of = |examples: &Examples| match &examples.pixels {
+            Pixels::Bytes { bytes, .. } => bytes.iter().map(|&p| u64::from(p)).sum::<u64>(),
+            Pixels::Floats(_) => panic!("digits are bytes"),
+        };
         assert_eq!(of(&set.train) + of(&set.test), sum);
         assert!(set.train.to_f32().iter().all(|pixel| (0.0..=1.0).contains(pixel)));
         assert_eq!(set.test.to_f32().iter().copied().fold(0.0, f32::max), 1.0);

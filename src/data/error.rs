@@ -7,9 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum DataError {
     #[error("there is no folder {}", dir.display())]
-    #[diagnostic(help(
-        "`dataset: {{mnist: {{dir: ...}}}}` names the folder of MNIST's four files; relative paths start at the sweep's file"
-    ))]
+    #[diagnostic(help("`dir` names the folder that holds the data set; relative paths start at the sweep's file"))]
     NoFolder { dir: PathBuf },
 
     #[error("{} has no {what}; looked for {}", dir.display(), tried.join(", "))]
@@ -52,7 +50,28 @@ pub enum DataError {
     #[diagnostic(help("take all four files from the same copy of the data set"))]
     ShapeMismatch { train: (u32, u32), test: (u32, u32) },
 
+    #[error("{} has {found} bytes, not a multiple of the {record} of a record: record {broken} (from 0) is incomplete", path.display())]
+    #[diagnostic(help("the download probably broke off, or this is not a binary batch of CIFAR; fetch it again"))]
+    BrokenRecord { path: PathBuf, found: usize, record: usize, broken: usize },
+
+    #[error("record {record} (from 0) of {} has the {what} {value}; these are 0 to {largest}", path.display())]
+    #[diagnostic(help(
+        "the file is damaged, or of the other CIFAR (CIFAR-100's records begin with two labels, CIFAR-10's with one)"
+    ))]
+    BadRecord { path: PathBuf, record: usize, what: &'static str, value: u8, largest: u8 },
+
+    #[error("{}: {what}", path.display())]
+    #[diagnostic(help("{help}"))]
+    Unusable { path: PathBuf, what: String, help: String },
+
     #[error("the embedded digits are damaged: {reason}")]
     #[diagnostic(help("this is a fault of the program file; build or install it again"))]
     Embedded { reason: String },
+}
+
+impl DataError {
+    /// What is wrong in a file, and what to do.
+    pub(super) fn unusable(path: impl Into<PathBuf>, what: impl Into<String>, help: impl Into<String>) -> DataError {
+        DataError::Unusable { path: path.into(), what: what.into(), help: help.into() }
+    }
 }

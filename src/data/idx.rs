@@ -3,12 +3,9 @@
 //! Files come from the network and from disks that fill up, so nothing in a header is believed
 //! before the bytes are there.
 
-use super::DataError;
+use super::{DataError, MAX_SIDE};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// Images larger than this are not MNIST's format but a damaged header.
-const MAX_SIDE: u32 = 1024;
 
 /// A file of images: `count` of `height` by `width` bytes each.
 #[derive(Debug)]

@@ -1,11 +1,12 @@
 //! MNIST, and any other data set in its four IDX files (Fashion-MNIST, a subset), from a folder.
 
-use super::{DataError, DataSet, Examples, idx};
+use super::{DataError, DataSet, Examples, Pixels, idx};
 use std::path::{Path, PathBuf};
 
 const CLASSES: u32 = 10;
 
-pub(super) fn load(dir: &Path) -> Result<DataSet, DataError> {
+/// `name` is `mnist` or `fashion_mnist`: the format is the same.
+pub(super) fn load(name: &str, dir: &Path) -> Result<DataSet, DataError> {
     if !dir.is_dir() {
         return Err(DataError::NoFolder { dir: dir.to_path_buf() });
     }
@@ -14,7 +15,7 @@ pub(super) fn load(dir: &Path) -> Result<DataSet, DataError> {
     if (train.height, train.width) != (test.height, test.width) {
         return Err(DataError::ShapeMismatch { train: (train.height, train.width), test: (test.height, test.width) });
     }
-    Ok(DataSet::new("mnist", CLASSES, train, test))
+    Ok(DataSet::new(name, CLASSES, train, test))
 }
 
 fn split(dir: &Path, prefix: &str, [images_are, labels_are]: [&'static str; 2]) -> Result<Examples, DataError> {
@@ -36,7 +37,7 @@ fn split(dir: &Path, prefix: &str, [images_are, labels_are]: [&'static str; 2]) 
         return Err(DataError::BadLabel { path: labels.path, example, label, largest: CLASSES - 1 });
     }
     let (height, width) = (images.height, images.width);
-    Ok(Examples { channels: 1, height, width, pixels: images.pixels, labels: labels.labels, scale: 255 })
+    Ok(Examples { channels: 1, height, width, pixels: Pixels::bytes(images.pixels), labels: labels.labels })
 }
 
 /// The file under one of the names that copies of MNIST use.
@@ -90,7 +91,7 @@ mod tests {
 
     /// The message and remedy, with the folder written as DIR.
     fn complaint(dir: &TempDir) -> String {
-        let error = load(dir.path()).expect_err("must be refused");
+        let error = load("mnist", dir.path()).expect_err("must be refused");
         let help = error.help().expect("every error has a remedy").to_string();
         format!("{error}\n{help}").replace(&dir.path().display().to_string(), "DIR")
     }
@@ -98,7 +99,7 @@ mod tests {
     #[test]
     fn plain_gzipped_and_dotted_files_are_the_same_data() {
         let dir = folder();
-        let plain = load(dir.path()).expect("plain");
+        let plain = load("mnist", dir.path()).expect("plain");
         assert_eq!((plain.train.count(), plain.test.count(), plain.classes), (3, 2, 10));
         assert_eq!((plain.train.channels, plain.train.height, plain.train.width), (1, 4, 5));
         assert_eq!(plain.train.labels, [7, 0, 9]);
@@ -109,7 +110,7 @@ mod tests {
         rename(&dir, "t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte");
         // Unpacked by a browser that kept the name.
         rename(&dir, "t10k-images-idx3-ubyte", "t10k-images-idx3-ubyte.gz");
-        assert_eq!(load(dir.path()).expect("mixed"), plain);
+        assert_eq!(load("mnist", dir.path()).expect("mixed"), plain);
     }
 
     #[test]
@@ -121,7 +122,7 @@ mod tests {
         put MNIST's four files there: images and labels, of `train` and `t10k`, gzipped or not
         ");
         let gone = TempDir::new().expect("a temporary folder");
-        let error = load(&gone.path().join("nowhere")).expect_err("no folder");
+        let error = load("mnist", &gone.path().join("nowhere")).expect_err("no folder");
         assert!(matches!(error, DataError::NoFolder { .. }));
     }
 
@@ -140,13 +141,13 @@ mod tests {
     #[test]
     fn a_gzipped_file_that_broke_off_is_refused_unless_all_images_are_there() {
         let dir = folder();
-        let complete = load(dir.path()).expect("plain");
+        let complete = load("mnist", dir.path()).expect("plain");
         let whole = gzip(&images(3, 4, 5));
         for cut in 1..whole.len() {
             put(&dir, "train-images-idx3-ubyte", &whole[..cut]);
             // The last 8 bytes are gzip's checksum and length.
             let lost = cut < whole.len() - 8;
-            match load(dir.path()) {
+            match load("mnist", dir.path()) {
                 Ok(set) => assert!(!lost && set == complete, "cut at {cut} of {}", whole.len()),
                 Err(error) => assert!(lost, "cut at {cut} of {}: {error}", whole.len()),
             }
@@ -210,7 +211,7 @@ mod tests {
             eprintln!("skipped: no MNIST in {}; EPSWEEP_MNIST can name its folder", dir.display());
             return;
         }
-        let set = load(&dir).expect("MNIST");
+        let set = load("mnist", &dir).expect("MNIST");
         assert_eq!((set.test.count(), set.test.height, set.test.width), (10_000, 28, 28));
         assert!(set.train.count() >= 10_000);
         let mean = |examples: &Examples| {

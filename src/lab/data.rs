@@ -58,6 +58,26 @@ impl Images {
         Ok(Images { pixels: Tensor::from_slice(&floats).view(shape), labels: Tensor::from_slice(&classes) })
     }
 
+    /// Images of `shape` (channels, height, width) that come as numbers in `[0,1]`, NCHW.
+    ///
+    /// # Errors
+    /// [`LabError::BadInput`] when lengths disagree or a number lies outside `[0,1]`.
+    pub fn from_floats(pixels: &[f32], shape: [usize; 3], labels: &[u8]) -> Result<Images, LabError> {
+        let [channels, height, width] = shape;
+        if pixels.len() != labels.len() * channels * height * width {
+            let (numbers, count) = (pixels.len(), labels.len());
+            let what = format!("{count} images of {channels}x{height}x{width} cannot have {numbers} numbers");
+            return Err(LabError::bad_input(what));
+        }
+        // Not a number is in no range.
+        if let Some(value) = pixels.iter().find(|value| !(0.0..=1.0).contains(*value)) {
+            return Err(LabError::bad_input(format!("a pixel of {value} lies outside [0,1]")));
+        }
+        let classes: Vec<i64> = labels.iter().map(|&label| i64::from(label)).collect();
+        let shape = [labels.len(), channels, height, width].map(|n| n as i64);
+        Ok(Images { pixels: Tensor::from_slice(pixels).view(shape), labels: Tensor::from_slice(&classes) })
+    }
+
     /// How many examples.
     pub fn count(&self) -> i64 {
         self.pixels.size()[0]

@@ -17,6 +17,9 @@ const ROOT: &str = "sweep";
 /// Seeds beyond this many per point are a typing error.
 const MAX_SEEDS: u32 = 100_000;
 
+/// The largest side of an image.
+const MAX_SIDE: u32 = 1024;
+
 /// The parts of the file that are read by other modules; `None` where nothing is written.
 pub(super) struct Document<'n> {
     pub root: &'n Map,
@@ -83,21 +86,28 @@ impl<'n> Document<'n> {
         }
     }
 
-    /// The data set; a relative folder starts at `base_dir`.
+    /// The data set; relative paths start at `base_dir`.
     pub fn dataset(&self, base_dir: &Path, problems: &mut Problems) -> Option<Dataset> {
         let entry = self.part("dataset")?;
-        match problems.keep(decode(&entry.node, "dataset"))? {
-            Dataset::Digits {} => Some(Dataset::Digits {}),
-            Dataset::Mnist { dir } if dir.starts_with("~") || dir.as_os_str().is_empty() => {
-                problems.push(
-                    Problem::new(entry.node.span, format!("`{}` is not a folder", dir.display()))
+        let mut dataset: Dataset = problems.keep(decode(&entry.node, "dataset"))?;
+        let what = if matches!(dataset, Dataset::Npz { .. }) { "file" } else { "folder" };
+        let mut wrong = unfit(&dataset, entry.node.span);
+        for path in dataset.paths_mut() {
+            if path.starts_with("~") || path.as_os_str().is_empty() {
+                let problem = Problem::new(entry.node.span, format!("`{}` is not a {what}", path.display()));
+                wrong = Some(
+                    problem
                         .label("`~` is not expanded here")
                         .help("write an absolute path, or one that starts at this file's folder"),
                 );
-                None
             }
-            Dataset::Mnist { dir } => Some(Dataset::Mnist { dir: base_dir.join(dir) }),
+            *path = base_dir.join(&path);
         }
+        match wrong {
+            Some(problem) => problems.push(problem),
+            None => return Some(dataset),
+        }
+        None
     }
 
     /// The seeds of every point: a count, or a list.
@@ -132,6 +142,27 @@ impl<'n> Document<'n> {
             problems.push(problem.help("every point needs at least one seed, e.g. `[0]`"));
         }
         Some(seeds)
+    }
+}
+
+/// What is wrong with a data set that its types admit.
+fn unfit(dataset: &Dataset, place: Span) -> Option<Problem> {
+    match dataset {
+        Dataset::Npz { file, train, test, .. } => {
+            let given = [file, train, test].map(Option::is_some);
+            let fits = given == [true, false, false] || given == [false, true, true];
+            let problem = || {
+                Problem::new(place, "`npz` needs one `file`, or `train` and `test`")
+                    .label("not one of the two")
+                    .help("write `{npz: {file: all.npz}}` or `{npz: {train: train.npz, test: test.npz}}`")
+            };
+            (!fits).then(problem)
+        }
+        Dataset::Folder { size: Some(size), .. } if size.iter().any(|side| !(1..=MAX_SIDE).contains(side)) => {
+            let problem = Problem::new(place, format!("`size` must be from 1 to {MAX_SIDE}, found {size:?}"));
+            Some(problem.label("out of range").help("write `[height, width]` in pixels"))
+        }
+        _ => None,
     }
 }
 

@@ -38,7 +38,8 @@ pub struct GridCounts {
     pub configs: usize,
 }
 
-/// Where the examples come from.
+/// Where the examples come from. In a sweep's file a relative path starts at that file's folder;
+/// after validation all are absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Dataset {
@@ -46,10 +47,70 @@ pub enum Dataset {
     Digits {},
     /// MNIST's own IDX files, gzipped or plain.
     Mnist {
-        /// The folder of the four files. In a sweep's file a relative path starts at that file's
-        /// folder; after validation it is absolute.
+        /// The folder of the four files.
         dir: PathBuf,
     },
+    /// Fashion-MNIST, in four IDX files named like MNIST's.
+    FashionMnist {
+        /// The folder of the four files.
+        dir: PathBuf,
+    },
+    /// CIFAR-10 in its binary format: six `.bin` files, or the archive they come in.
+    Cifar10 {
+        /// The folder of the files.
+        dir: PathBuf,
+    },
+    /// CIFAR-100 in its binary format: two `.bin` files, or the archive they come in.
+    Cifar100 {
+        /// The folder of the files.
+        dir: PathBuf,
+        #[serde(default)]
+        labels: CifarLabels,
+    },
+    /// Arrays that NumPy saved: images (uint8, or float32 in [0,1]) and integer labels.
+    Npz {
+        /// One file with `x_train`, `y_train`, `x_test` and `y_test`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<PathBuf>,
+        /// Or two files with `x` and `y` each: this one to train ...
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        train: Option<PathBuf>,
+        /// ... and this one to test.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        test: Option<PathBuf>,
+        /// Order of the axes where shapes leave it open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        layout: Option<Layout>,
+    },
+    /// PNG and JPEG files in `train/CLASS/` and `test/CLASS/`.
+    Folder {
+        /// The folder that holds `train` and `test`.
+        dir: PathBuf,
+        /// `[height, width]` to which every image is resized (bilinear); without it all must have one size.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<[u32; 2]>,
+    },
+}
+
+/// Which of CIFAR-100's two labels is learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CifarLabels {
+    /// 100 classes.
+    #[default]
+    Fine,
+    /// 20 superclasses.
+    Coarse,
+}
+
+/// The order of the axes of an array of images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// Channels before height and width, as PyTorch has it.
+    Nchw,
+    /// Channels last, as TensorFlow has it.
+    Nhwc,
 }
 
 impl Dataset {
@@ -57,8 +118,9 @@ impl Dataset {
     pub fn pixels(&self) -> Option<u32> {
         match self {
             Dataset::Digits {} => Some(64),
+            Dataset::Cifar10 { .. } | Dataset::Cifar100 { .. } => Some(3 * 32 * 32),
             // Files in MNIST's format may hold images of any size.
-            Dataset::Mnist { .. } => None,
+            _ => None,
         }
     }
 
@@ -66,7 +128,20 @@ impl Dataset {
     pub fn test_examples(&self) -> Option<u32> {
         match self {
             Dataset::Digits {} => Some(450),
-            Dataset::Mnist { .. } => None,
+            _ => None,
+        }
+    }
+
+    /// Every path in it.
+    pub fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Dataset::Digits {} => Vec::new(),
+            Dataset::Mnist { dir }
+            | Dataset::FashionMnist { dir }
+            | Dataset::Cifar10 { dir }
+            | Dataset::Cifar100 { dir, .. }
+            | Dataset::Folder { dir, .. } => vec![dir],
+            Dataset::Npz { file, train, test, .. } => [file, train, test].into_iter().flatten().collect(),
         }
     }
 }

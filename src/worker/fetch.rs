@@ -3,7 +3,7 @@
 use super::link::{Link, LinkError, bounded};
 use crate::lab::{Images, LabData, RawImages};
 use epsweep::artifacts::{ArtifactError, ArtifactId, Store};
-use epsweep::data::{self, DataSet};
+use epsweep::data::{self, DataSet, Examples, Pixels};
 use epsweep::proto::{GetArtifactRequest, PutArtifactRequest};
 use epsweep::spec::Dataset;
 use std::collections::HashMap;
@@ -99,17 +99,18 @@ impl DataCache {
 }
 
 fn to_tensors(data: &DataSet) -> Result<LabData, String> {
-    let images = |examples: &data::Examples| {
-        let raw = RawImages {
-            pixels: &examples.pixels,
-            full: f32::from(examples.scale),
-            labels: &examples.labels,
-            count: examples.labels.len(),
-            channels: examples.channels as usize,
-            height: examples.height as usize,
-            width: examples.width as usize,
+    let images = |examples: &Examples| {
+        let shape = [examples.channels, examples.height, examples.width].map(|side| side as usize);
+        let images = match &examples.pixels {
+            Pixels::Bytes { bytes, scale } => {
+                let [channels, height, width] = shape;
+                let (full, count) = (f32::from(*scale), examples.labels.len());
+                let labels = &examples.labels;
+                Images::from_raw(RawImages { pixels: bytes, full, labels, count, channels, height, width })
+            }
+            Pixels::Floats(floats) => Images::from_floats(floats, shape, &examples.labels),
         };
-        Images::from_raw(raw).map_err(|error| error.to_string())
+        images.map_err(|error| error.to_string())
     };
     Ok(LabData { train: images(&data.train)?, test: images(&data.test)?, classes: data.classes.into() })
 }

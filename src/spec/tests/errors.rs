@@ -77,6 +77,9 @@ refused! {
     same_attack_twice: evaluate("epsilons: [0, 0.1], attacks: [pgd, {pgd: {steps: 40}}]");
     attack_named_all: evaluate("epsilons: [0, 0.1], attacks: [{name: all, pgd: {}}]");
     more_test_examples_than_digits_has: evaluate("epsilons: [0, 0.1], test_examples: 500");
+    npz_without_a_test_file: "dataset: {npz: {train: a.npz}}\ntrial: {model: mlp, method: natural, epochs: 1}\nevaluate: {epsilons: [0]}\n";
+    folder_of_a_wrong_size: "dataset: {folder: {dir: d, size: [0, 32]}}\ntrial: {model: mlp, method: natural, epochs: 1}\nevaluate: {epsilons: [0]}\n";
+    epsilon_beyond_l2_of_cifar: "dataset: {cifar10: {dir: d}}\ntrial: {model: mlp, method: natural, epochs: 1}\nevaluate: {norm: l2, epsilons: [56]}\n";
     never_evaluated: evaluate("epsilons: [0, 0.1], epochs: [5, 10]");
     epochs_with_a_wrong_word: evaluate("epsilons: [0, 0.1], epochs: [1, last]");
     home_folder: "dataset: {mnist: {dir: ~/mnist}}\ntrial: {model: mlp, method: natural, epochs: 1}\nevaluate: {epsilons: [0]}\n";
