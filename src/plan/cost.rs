@@ -27,9 +27,8 @@ const SHARD_GRAIN: u32 = 128;
 
 /// Estimated seconds of one training run.
 pub fn train(recipe: &Recipe, data: &DataInfo) -> f64 {
-    let (forwards, backwards) = recipe.method.passes();
-    let per_example = forward(&recipe.model, data) * (f64::from(forwards) + BACKWARD * f64::from(backwards));
-    f64::from(recipe.epochs) * f64::from(data.train_count) * per_example
+    let (forwards, backwards) = recipe.passes(data.train_count);
+    forward(&recipe.model, data) * (forwards as f64 + BACKWARD * backwards as f64)
 }
 
 /// Estimated seconds that one robust example costs at one epsilon.

@@ -177,6 +177,7 @@ impl Plan {
             schedule: recipe.schedule,
             epochs: recipe.epochs,
             batch_size: recipe.batch_size,
+            options: recipe.options,
             seed: trial.seed,
         }
     }

@@ -5,7 +5,7 @@
 //! can check that the question is the one its key names, and a worker in another language needs a
 //! JSON parser and nothing else. Where data lies on disk is not part of the question; its digest is.
 
-use crate::spec::{Attack, Method, Model, Norm, Optimizer, Schedule, Search};
+use crate::spec::{Attack, Method, Model, Norm, Optimizer, Options, Schedule, Search};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -103,6 +103,8 @@ pub struct TrainQuestion {
     pub schedule: Schedule,
     pub epochs: u32,
     pub batch_size: u32,
+    #[serde(default, skip_serializing_if = "Options::is_default")]
+    pub options: Options,
     /// Seeds the initial weights, the order of examples and the training attack.
     pub seed: u64,
 }

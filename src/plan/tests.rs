@@ -136,12 +136,20 @@ fn a_question_read_back_from_its_bytes_is_the_same_question() {
 fn samples() -> Vec<Question> {
     let text = "
 dataset: digits
-trial: {model: linear, method: natural, optimizer: sgd, epochs: 5, batch_size: 32}
+trial: {model: linear, method: natural, optimizer: sgd, epochs: 5, batch_size: 32, label_smoothing: 0.1, augment: {crop: 2}}
 grid:
   - model: [linear, {mlp: {hidden: [64, 32]}}, smallcnn]
-  - method: [natural, {pgd: {epsilon: 0.1, step: 0.02}}, {trades: {epsilon: 0.1, step: 0.02}}]
+  - method:
+      - natural
+      - {pgd: {epsilon: 0.1, step: 0.02}}
+      - {trades: {epsilon: 0.1, step: 0.02}}
+      - {mart: {epsilon: 0.1, step: 0.02}}
+      - {fast_at: {epsilon: 0.1, step: 0.02}}
+      - {free_at: {epsilon: 0.1, step: 0.02}}
+      - {ibp: {epsilon: 0.1}}
+  - {awp: [none, {gamma: 0.01}], when: {method: [pgd, mart]}}
   - optimizer: [{sgd: {weight_decay: 0.1}}, adamw]
-  - schedule: [constant, step, cosine, one_cycle]
+  - {schedule: [constant, step, cosine, one_cycle], when: {model: linear}}
 evaluate:
   epochs: [3]
   epsilons: [0, 0.1, 0.2]

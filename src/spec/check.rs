@@ -1,7 +1,11 @@
 //! Ranges: what a value of the right type must still satisfy to mean something.
 
+mod training;
+
+pub(super) use training::contradiction;
+
 use super::error::{Problem, Span};
-use super::recipe::{Attack, Method, Model, Norm, Optimizer, Schedule};
+use super::recipe::{Attack, Model, Norm, Optimizer, Schedule};
 use super::section::Setting;
 use super::yaml::{Map, Node};
 use std::fmt::Display;
@@ -50,6 +54,11 @@ pub(super) fn setting(setting: &Setting, what: &str, node: &Node, radii: Radii) 
             let most = if what == "epochs" { MAX_EPOCHS } else { MAX_BATCH };
             range.whole(what, *count, 1, most);
         }
+        Setting::Real(share) => {
+            range.require((0.0..1.0).contains(share), what, "from 0 to below 1", share);
+        }
+        Setting::Augment(augment) => range.augment(augment.as_ref()),
+        Setting::Awp(awp) => range.awp(awp.as_ref()),
     }
     range.problems
 }
@@ -62,7 +71,7 @@ pub(super) fn attack(attack: &Attack, node: &Node, norm: Norm, radii: Radii) -> 
         Attack::Pgd { steps, step, restarts } => {
             range.whole("steps", *steps, 1, MAX_STEPS);
             range.whole("restarts", *restarts, 1, MAX_RESTARTS);
-            range.step(*step, norm, radii);
+            range.step(*step, norm, radii, "2.5 epsilon / steps");
         }
         Attack::Apgd { loss: _, steps, restarts, targets } => {
             range.whole("steps", *steps, 1, MAX_STEPS);
@@ -88,7 +97,9 @@ impl Ranges<'_> {
     /// The value of a field, if it is written, else the whole setting.
     fn place(&self, field: &str) -> Span {
         let content = self.node.map().and_then(Map::first).and_then(|(_, entry)| entry.node.map());
-        content.and_then(|fields| fields.get(field)).map_or(self.node.span, |entry| entry.node.span)
+        let own = || self.node.map().and_then(|fields| fields.get(field));
+        let written = content.and_then(|fields| fields.get(field)).or_else(own);
+        written.map_or(self.node.span, |entry| entry.node.span)
     }
 
     fn require(
@@ -152,32 +163,13 @@ impl Ranges<'_> {
         }
     }
 
-    fn method(&mut self, method: &Method, radii: Radii) {
-        let (epsilon, steps, step, norm) = match method {
-            Method::Natural {} => return,
-            Method::Pgd { epsilon, steps, step, norm } => (*epsilon, *steps, *step, *norm),
-            Method::Trades { epsilon, beta, steps, step, norm } => {
-                self.require(*beta >= 0.0, "beta", "0 or larger", beta);
-                (*epsilon, *steps, *step, *norm)
-            }
-        };
-        let place = self.place("epsilon");
-        if epsilon == 0.0 {
-            let problem =
-                Problem::new(place, "`epsilon` of a training attack must be above 0").label("no attack at all");
-            self.problems.push(problem.help("`method: natural` trains without an attack"));
-        }
-        self.problems.extend(radius(epsilon, "epsilon", place, norm, radii));
-        self.whole("steps", steps, 1, MAX_STEPS);
-        self.step(step, norm, radii);
-    }
-
-    fn step(&mut self, step: Option<f64>, norm: Norm, radii: Radii) {
+    /// `usual` is what the step is where none is written.
+    fn step(&mut self, step: Option<f64>, norm: Norm, radii: Radii, usual: &str) {
         let Some(step) = step else { return };
         let largest = radii.largest(norm);
         let expected = format!("above 0 and at most {largest}");
-        let help = "it is a length in pixel units of [0,1]; leave it out for 2.5 epsilon / steps";
-        self.require_or(step > 0.0 && step <= largest, "step", &expected, step, help);
+        let help = format!("it is a length in pixel units of [0,1]; leave it out for {usual}");
+        self.require_or(step > 0.0 && step <= largest, "step", &expected, step, &help);
     }
 
     fn optimizer(&mut self, optimizer: &Optimizer) {

@@ -32,6 +32,7 @@ pub(super) fn composite(node: &Node) -> String {
                     let fields = fields.iter().map(|(field, value)| format!("{field}={}", composite(&value.node)));
                     format!("{name}({})", fields.collect::<Vec<_>>().join(","))
                 }
+                None if !entry.node.is_null() => format!("{name}={}", composite(&entry.node)),
                 _ => name.clone(),
             });
             named.collect::<Vec<_>>().join(",")
@@ -64,6 +65,7 @@ mod tests {
             ("natural", "natural"),
             ("{natural: {}}", "natural"),
             ("{pgd: {epsilon: 8/255, steps: 7}}", "pgd(epsilon=8/255,steps=7)"),
+            ("{crop: 4, flip: true}", "crop=4,flip=true"),
             ("{smallcnn: {channels: [16, 32]}}", "smallcnn(channels=[16,32])"),
             ("8/255", "0.03137254901960784"),
             ("5e-4", "0.0005"),

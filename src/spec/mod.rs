@@ -21,6 +21,7 @@ mod evaluate;
 mod format;
 mod grid;
 mod load;
+pub mod method;
 mod pattern;
 pub mod recipe;
 mod schema;
@@ -35,6 +36,7 @@ mod tests;
 
 pub use error::{Invalid, Problem, Span, SpecError, Warning};
 pub use load::{load, load_with_warnings};
+pub use method::*;
 pub use recipe::*;
 pub use schema::schema;
 pub use sweep::*;

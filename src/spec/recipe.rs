@@ -75,42 +75,6 @@ pub enum Model {
     },
 }
 
-/// How a trial trains.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Method {
-    /// Cross-entropy on clean examples.
-    Natural {},
-    /// Cross-entropy on PGD examples (Madry et al., arXiv 1706.06083).
-    Pgd {
-        /// Radius of the training attack, pixel units of `[0,1]`.
-        epsilon: f64,
-        /// Gradient steps of the training attack.
-        #[serde(default = "default::method_steps")]
-        steps: u32,
-        /// Step size, pixel units; 2.5 epsilon / steps when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        step: Option<f64>,
-        #[serde(default)]
-        norm: Norm,
-    },
-    /// TRADES (Zhang et al., arXiv 1901.08573): CE(clean) + beta KL(clean || adversarial).
-    Trades {
-        /// Radius of the training attack, pixel units of `[0,1]`.
-        epsilon: f64,
-        /// Weight of the robust term.
-        #[serde(default = "default::trades_beta")]
-        beta: f64,
-        #[serde(default = "default::method_steps")]
-        steps: u32,
-        /// Step size, pixel units; 2.5 epsilon / steps when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        step: Option<f64>,
-        #[serde(default)]
-        norm: Norm,
-    },
-}
-
 /// The update rule of the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -278,26 +242,18 @@ impl Model {
             Model::Vit { .. } => "vit",
         }
     }
-}
 
-impl Method {
-    /// The name users write.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Method::Natural {} => "natural",
-            Method::Pgd { .. } => "pgd",
-            Method::Trades { .. } => "trades",
-        }
+    /// Whether batch normalisation makes training see other numbers than evaluation.
+    pub fn has_batch_norm(&self) -> bool {
+        matches!(self, Model::Preactresnet18 { .. } | Model::Wrn { .. })
     }
 
-    /// Forward and backward passes that one example costs in one epoch: (forwards, backwards).
-    pub fn passes(&self) -> (u32, u32) {
-        match self {
-            Method::Natural {} => (1, 1),
-            Method::Pgd { steps, .. } => (steps + 1, steps + 1),
-            // The clean logits are computed once, and serve the inner loop and the loss.
-            Method::Trades { steps, .. } => (steps + 2, steps + 2),
-        }
+    /// Whether interval bounds can be trained on: affine layers, ReLU and pooling, one after the other.
+    pub fn has_trainable_bounds(&self) -> bool {
+        matches!(
+            self,
+            Model::Linear {} | Model::Mlp { .. } | Model::Smallcnn { .. } | Model::Lenet5 {} | Model::Madry {}
+        )
     }
 }
 
@@ -393,12 +349,6 @@ mod default {
     }
     pub fn vit_heads() -> u32 {
         4
-    }
-    pub fn method_steps() -> u32 {
-        10
-    }
-    pub fn trades_beta() -> f64 {
-        6.0
     }
     pub fn sgd_lr() -> f64 {
         0.1

@@ -4,7 +4,8 @@
 //! such as lists of values and patterns, is described by the types here, which nothing else uses;
 //! a test holds their keys against those that reading accepts.
 
-use super::recipe::{Attack, Method, Model, Norm, Optimizer, Schedule, Search};
+use super::method::{Augment, Awp, Method};
+use super::recipe::{Attack, Model, Norm, Optimizer, Schedule, Search};
 use super::section::Section;
 use super::sweep::Dataset;
 use schemars::generate::SchemaSettings;
@@ -67,6 +68,23 @@ struct TrialFields {
     /// Examples per step; 128 when absent.
     #[schemars(range(min = 1))]
     batch_size: Option<u32>,
+    /// Share of the target that is spread over all classes; 0 when absent.
+    #[schemars(range(min = 0, max = 1))]
+    label_smoothing: Option<f64>,
+    /// Random changes of the training images; `none` when absent.
+    augment: Option<OrNone<Augment>>,
+    /// Adversarial weight perturbation, beside pgd, fast_at, trades and mart; `none` when absent.
+    awp: Option<OrNone<Awp>>,
+}
+
+/// Fields, or the word `none`.
+#[derive(JsonSchema)]
+#[schemars(untagged, rename = "{T}OrNone")]
+#[allow(dead_code, reason = "a description for editors; only its schema is used")]
+enum OrNone<T> {
+    Fields(T),
+    #[schemars(with = "NoneWord")]
+    None,
 }
 
 /// A seeded random part of the points, before seeds.
@@ -144,6 +162,8 @@ macro_rules! written_schema {
 }
 
 written_schema!(FinalWord, |_| json_schema!({"const": "final"}));
+
+written_schema!(NoneWord, |_| json_schema!({"const": "none"}));
 
 written_schema!(Values, |_| {
     let triple = |third: &str| json!({"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "number"}, "description": third});

@@ -1,8 +1,9 @@
-//! The settings of a trial: six sections, the names and fields that each allows, and dotted paths.
+//! The settings of a trial: its sections, the names and fields that each allows, and dotted paths.
 
-use super::decode::{decode, several_keys, unknown};
+use super::decode::{decode, mismatch, several_keys, unknown};
 use super::error::{Problem, Problems, Span};
-use super::recipe::{Method, Model, Optimizer, Schedule};
+use super::method::{Augment, Awp, Method};
+use super::recipe::{Model, Optimizer, Schedule};
 use super::yaml::{Kind, Node};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
@@ -18,6 +19,9 @@ pub(super) enum Section {
     Schedule,
     Epochs,
     BatchSize,
+    LabelSmoothing,
+    Augment,
+    Awp,
 }
 
 /// A section's value, decoded.
@@ -29,6 +33,42 @@ pub(super) enum Setting {
     Optimizer(Optimizer),
     Schedule(Schedule),
     Count(u32),
+    Real(f64),
+    #[serde(serialize_with = "or_none")]
+    Augment(Option<Augment>),
+    #[serde(serialize_with = "or_none")]
+    Awp(Option<Awp>),
+}
+
+/// `none` as the word that is written, so that patterns can name it.
+fn or_none<T: Serialize, S: serde::Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => value.serialize(serializer),
+        None => serializer.serialize_str(NONE),
+    }
+}
+
+/// The word for an option that is not used.
+const NONE: &str = "none";
+
+impl Setting {
+    /// Whether this is an option that changes nothing.
+    pub fn is_absent(&self, section: Section) -> bool {
+        match self {
+            Setting::Real(value) => section == Section::LabelSmoothing && *value == 0.0,
+            Setting::Augment(augment) => augment.is_none(),
+            Setting::Awp(awp) => awp.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Whether it does not go with every other setting, so that whole recipes have to be looked at.
+    pub fn is_choosy(&self, section: Section) -> bool {
+        match self {
+            Setting::Method(method) => matches!(method, Method::Ibp { .. }),
+            _ => section == Section::Awp && !self.is_absent(section),
+        }
+    }
 }
 
 /// What a section's names are, and the fields of each.
@@ -38,9 +78,20 @@ pub(super) struct Shape {
 }
 
 impl Section {
-    pub const ALL: [Section; 6] =
-        [Section::Model, Section::Method, Section::Optimizer, Section::Schedule, Section::Epochs, Section::BatchSize];
-    pub const NAMES: [&str; 6] = ["model", "method", "optimizer", "schedule", "epochs", "batch_size"];
+    pub const COUNT: usize = 9;
+    pub const ALL: [Section; Section::COUNT] = [
+        Section::Model,
+        Section::Method,
+        Section::Optimizer,
+        Section::Schedule,
+        Section::Epochs,
+        Section::BatchSize,
+        Section::LabelSmoothing,
+        Section::Augment,
+        Section::Awp,
+    ];
+    pub const NAMES: [&str; Section::COUNT] =
+        ["model", "method", "optimizer", "schedule", "epochs", "batch_size", "label_smoothing", "augment", "awp"];
 
     pub fn index(self) -> usize {
         self as usize
@@ -60,6 +111,8 @@ impl Section {
             Section::Optimizer => Some("sgd"),
             Section::Schedule => Some("cosine"),
             Section::BatchSize => Some("128"),
+            Section::LabelSmoothing => Some("0"),
+            Section::Augment | Section::Awp => Some(NONE),
             Section::Model | Section::Method | Section::Epochs => None,
         }
     }
@@ -82,10 +135,19 @@ impl Section {
             Section::Optimizer => Setting::Optimizer(decode(node, what)?),
             Section::Schedule => Setting::Schedule(decode(node, what)?),
             Section::Epochs | Section::BatchSize => Setting::Count(decode(node, what)?),
+            Section::LabelSmoothing => Setting::Real(decode::<f64>(node, what)? + 0.0),
+            Section::Augment => {
+                let augment: Option<Augment> = optional(node, what, "{crop: 4, flip: true}")?;
+                Setting::Augment(augment.filter(|augment| augment.crop > 0 || augment.flip))
+            }
+            Section::Awp => {
+                let awp: Option<Awp> = optional(node, what, "{gamma: 0.005}")?;
+                Setting::Awp(awp.filter(|awp| awp.gamma != 0.0))
+            }
         })
     }
 
-    /// The names and fields, or `None` for a section that is a plain number. Read off the JSON
+    /// The names and fields, or `None` for a section whose values have no names. Read off the JSON
     /// Schema of the decoded type, so it cannot disagree with what decoding accepts.
     pub fn shape(self) -> Option<&'static Shape> {
         static SHAPES: OnceLock<[Shape; 4]> = OnceLock::new();
@@ -93,6 +155,17 @@ impl Section {
             SHAPES.get_or_init(|| [shape::<Model>(), shape::<Method>(), shape::<Optimizer>(), shape::<Schedule>()]);
         shapes.get(self.index())
     }
+}
+
+/// Fields, or the word `none`.
+fn optional<T: serde::de::DeserializeOwned>(node: &Node, what: &str, example: &str) -> Result<Option<T>, Problem> {
+    if node.text() == Some(NONE) {
+        return Ok(None);
+    }
+    if node.map().is_none() {
+        return Err(mismatch(node, what, "`none` or a map of fields").help(format!("for example `{what}: {example}`")));
+    }
+    decode(node, what).map(Some)
 }
 
 impl Shape {

@@ -7,7 +7,8 @@
 use super::check::{self, Radii};
 use super::error::{Problem, Span};
 use super::format;
-use super::recipe::{Method, Model};
+use super::method::{Method, Options};
+use super::recipe::Model;
 use super::section::{Path, Section, Setting};
 use super::sweep::Recipe;
 use super::yaml::{Entry, Kind, Map, Node};
@@ -56,14 +57,14 @@ struct Table {
 pub(super) struct Settings {
     /// The place of the key `trial`.
     trial: Span,
-    base: [Option<Rc<Node>>; 6],
+    base: [Option<Rc<Node>>; Section::COUNT],
     overrides: Vec<Override>,
-    tables: [Table; 6],
+    tables: [Table; Section::COUNT],
     radii: Radii,
 }
 
 /// What a point is, by content: equal for points that train equal models.
-pub(super) type Identity = [u32; 6];
+pub(super) type Identity = [u32; Section::COUNT];
 
 impl Settings {
     /// `trial`: the map under the key `trial` at `key`.
@@ -197,21 +198,43 @@ impl Settings {
     pub fn identify(&mut self, point: &Point) -> Result<Identity, Vec<Problem>> {
         let mut identity = Identity::default();
         let mut problems = Vec::new();
+        let mut choosy = false;
         for section in Section::ALL {
             let id = self.resolve(section, point);
             match &self.get(section, id).outcome {
-                Ok(valid) => identity[section.index()] = valid.identity,
+                Ok(valid) => {
+                    identity[section.index()] = valid.identity;
+                    choosy |= valid.setting.is_choosy(section);
+                }
                 Err(found) => problems.extend_from_slice(found),
             }
+        }
+        if problems.is_empty() && choosy {
+            problems = self.contradictions(point);
         }
         if problems.is_empty() { Ok(identity) } else { Err(problems) }
     }
 
-    /// What a valid point is made of, as JSON, one section after the other.
-    pub fn content(&mut self, point: &Point) -> [Option<Rc<str>>; 6] {
+    /// Settings that are valid each, and not together.
+    fn contradictions(&mut self, point: &Point) -> Vec<Problem> {
+        let Some(recipe) = self.recipe(point) else { return Vec::new() };
+        let mut problems = Vec::new();
+        for section in Section::ALL {
+            let found = check::contradiction(section, &recipe);
+            let id = self.resolve(section, point);
+            let place = self.get(section, id).node.as_ref().map_or(self.trial, |node| node.span);
+            problems.extend(found.map(|problem| problem.at(place)));
+        }
+        problems
+    }
+
+    /// What a valid point is made of, as JSON, one section after the other; without the options that
+    /// change nothing, so that a sample stays what it was when a new option is invented.
+    pub fn content(&mut self, point: &Point) -> [Option<Rc<str>>; Section::COUNT] {
         Section::ALL.map(|section| {
             let id = self.resolve(section, point);
-            self.get(section, id).outcome.as_ref().ok().map(|valid| valid.content.clone())
+            let valid = self.get(section, id).outcome.as_ref().ok();
+            valid.filter(|valid| !valid.setting.is_absent(section)).map(|valid| valid.content.clone())
         })
     }
 
@@ -224,6 +247,7 @@ impl Settings {
             schedule: super::recipe::Schedule::Cosine {},
             epochs: 0,
             batch_size: 0,
+            options: Options::default(),
         };
         for section in Section::ALL {
             let id = self.resolve(section, point);
@@ -234,6 +258,9 @@ impl Settings {
                 Setting::Schedule(schedule) => recipe.schedule = schedule,
                 Setting::Count(count) if section == Section::Epochs => recipe.epochs = count,
                 Setting::Count(count) => recipe.batch_size = count,
+                Setting::Real(share) => recipe.options.label_smoothing = share,
+                Setting::Augment(augment) => recipe.options.augment = augment,
+                Setting::Awp(awp) => recipe.options.awp = awp,
             }
         }
         Some(recipe)

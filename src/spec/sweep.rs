@@ -1,6 +1,7 @@
 //! A validated sweep: what the YAML file means once grids are expanded and defaults filled in.
 
-use super::recipe::{Attack, Method, Model, Norm, Optimizer, Schedule, Search};
+use super::method::{Method, Options};
+use super::recipe::{Attack, Model, Norm, Optimizer, Schedule, Search};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -167,6 +168,21 @@ pub struct Recipe {
     pub epochs: u32,
     /// Examples per step, at least 1; the last, smaller batch of an epoch is used too.
     pub batch_size: u32,
+    #[serde(default, skip_serializing_if = "Options::is_default")]
+    pub options: Options,
+}
+
+impl Recipe {
+    /// Forward and backward passes of a whole run on `examples` training examples: (forwards, backwards).
+    pub fn passes(&self, examples: u32) -> (u64, u64) {
+        let (forwards, backwards) = self.method.passes();
+        let perturbed = self.options.awp.as_ref().map_or(0, |awp| self.epochs.saturating_sub(awp.warmup));
+        let awp = u64::from(perturbed) * u64::from(self.method.awp_passes().unwrap_or(0));
+        // What is clean in evaluation mode is not what training sees: one pass more.
+        let twice = u32::from(matches!(self.method, Method::Trades { .. }) && self.model.has_batch_norm());
+        let total = |passes: u32| u64::from(examples) * (u64::from(self.epochs) * u64::from(passes) + awp);
+        (total(forwards + twice), total(backwards))
+    }
 }
 
 /// The evaluation grid, the same for every trial.

@@ -4,7 +4,8 @@
 
 use crate::lab::attacks::ball::{Ball, reaches};
 use crate::lab::models::{Network, architecture};
-use crate::lab::training::methods::{InnerAttack, divergence, trades_loss};
+use crate::lab::training::inner::InnerAttack;
+use crate::lab::training::losses::{self, divergence};
 use crate::lab::training::optim::Updater;
 use crate::lab::training::schedule::factor;
 use crate::lab::{Device, Passes, weights};
@@ -141,7 +142,7 @@ fn trades_is_its_papers_loss_and_inner_attack() {
     assert_nearly_all_close(&found, &last, 0.98, "inner attack");
 
     let trained = network.trainable();
-    let loss = trades_loss(&trained.forward(x), &trained.forward(&last), &y, 6.0);
+    let loss = losses::trades(&trained.forward(x), &trained.forward(&last), &y, 6.0, 0.0);
     assert_close(&loss.detach().view([1]), golden.get("trades.loss"), "TRADES loss");
     let gradients = Tensor::run_backward(&[&loss], trained.parameters(), false, false);
     for ((name, _), gradient) in trained.state().iter().zip(&gradients) {

@@ -10,7 +10,7 @@ use crate::lab::{
 };
 use epsweep::outcome::Known;
 use epsweep::plan::question::{ALGORITHM_VERSION, DataId, EvaluateQuestion, TaskKey, TrainQuestion};
-use epsweep::spec::{Attack, Method, Model, Norm, Optimizer, Schedule, Search};
+use epsweep::spec::{Attack, Method, Model, Norm, Optimizer, Options, Schedule, Search};
 use std::path::Path;
 use tch::Tensor;
 
@@ -64,6 +64,7 @@ pub fn training(method: Method, epochs: u32, seed: u64) -> TrainQuestion {
         schedule: Schedule::Cosine {},
         epochs,
         batch_size: 24,
+        options: Options::default(),
         seed,
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::lab::LabError;
 use crate::setting::*;
-use epsweep::spec::{Method, Model, Norm, Schedule};
+use epsweep::plan::question::TrainQuestion;
+use epsweep::spec::{Augment, Awp, Method, Model, Norm, Options, Recipe, Schedule};
 
 fn methods() -> Vec<Method> {
     let (epsilon, steps, step) = (0.05, 3, None);
@@ -12,7 +13,30 @@ fn methods() -> Vec<Method> {
         Method::Pgd { epsilon: 0.3, steps, step, norm: Norm::L2 },
         Method::Trades { epsilon, beta: 6.0, steps, step, norm: Norm::Linf },
         Method::Trades { epsilon: 0.3, beta: 1.0, steps, step, norm: Norm::L2 },
+        Method::Mart { epsilon, beta: 3.0, steps, step, norm: Norm::Linf },
+        Method::FastAt { epsilon, step: None },
+        Method::FreeAt { epsilon, replays: 3, step: None },
+        Method::Ibp { epsilon, kappa: 0.5, warmup: 0.1, ramp: 0.3 },
     ]
+}
+
+/// What the plan says that a run costs.
+fn planned(question: &TrainQuestion, examples: u32) -> (u64, u64) {
+    let TrainQuestion { model, method, optimizer, schedule, epochs, batch_size, options, .. } = question.clone();
+    Recipe { model, method, optimizer, schedule, epochs, batch_size, options }.passes(examples)
+}
+
+#[test]
+fn weight_perturbation_costs_what_the_plan_says() {
+    let data = blocks(50, 1);
+    for method in methods().into_iter().filter(|method| method.awp_passes().is_some()) {
+        let awp = Some(Awp { gamma: 0.01, warmup: 1 });
+        let question = TrainQuestion { options: Options { awp, ..Options::default() }, ..training(method, 3, 1) };
+        let passes = run_training(&question, &data, &[3], None, &mut Patience::default()).unwrap().passes;
+        assert_eq!((passes.forwards, passes.backwards), planned(&question, 50), "{question:?}");
+        let without = TrainQuestion { options: Options::default(), ..question.clone() };
+        assert_ne!(trained(&question, &data).weights, trained(&without, &data).weights);
+    }
 }
 
 #[test]
@@ -27,15 +51,8 @@ fn every_method_lowers_its_loss_and_counts_its_passes() {
         assert_eq!(answer.checkpoints.iter().map(|c| c.epoch).collect::<Vec<_>>(), [2, 15]);
         assert_eq!(answer.checkpoints[1].train_loss, losses[14]);
         assert!(answer.checkpoints[0].train_seconds < answer.checkpoints[1].train_seconds);
-        let (forwards, backwards) = match method {
-            Method::Natural {} => (1, 1),
-            Method::Pgd { steps, .. } => (steps + 1, steps + 1),
-            Method::Trades { steps, .. } => (steps + 2, steps + 2),
-        };
-        let per_pass = 15 * 120;
-        assert_eq!(answer.passes.forwards, u64::from(forwards) * per_pass, "{method:?}");
-        assert_eq!(answer.passes.backwards, u64::from(backwards) * per_pass, "{method:?}");
-        assert_eq!(answer.passes.examples, per_pass);
+        assert_eq!((answer.passes.forwards, answer.passes.backwards), planned(&question, 120), "{method:?}");
+        assert_eq!(answer.passes.examples, 15 * 120);
     }
 }
 
@@ -43,10 +60,7 @@ fn every_method_lowers_its_loss_and_counts_its_passes() {
 fn weights_are_a_function_of_the_question() {
     let data = blocks(100, 1);
     for model in [Model::Linear {}, Model::Mlp { hidden: vec![12, 8] }, smallcnn()] {
-        let question = |seed| epsweep::plan::question::TrainQuestion {
-            model: model.clone(),
-            ..training(Method::Natural {}, 2, seed)
-        };
+        let question = |seed| TrainQuestion { model: model.clone(), ..training(Method::Natural {}, 2, seed) };
         let first = trained(&question(1), &data);
         assert_eq!(first.weights, trained(&question(1), &data).weights);
         assert_ne!(first.weights, trained(&question(2), &data).weights);
@@ -56,8 +70,12 @@ fn weights_are_a_function_of_the_question() {
 #[test]
 fn a_stopped_run_continues_to_the_same_bytes() {
     let data = blocks(100, 1);
-    for (method, optimizer) in methods().into_iter().zip([sgd(0.1), adamw(), sgd(0.1), sgd(0.05), adamw()]) {
+    for (position, method) in methods().into_iter().enumerate() {
         let mut question = training(method, 3, 5);
+        let optimizer = if position % 2 == 0 { sgd(0.05) } else { adamw() };
+        question.options.augment = (position % 3 != 0).then_some(Augment { crop: 1, flip: true });
+        question.options.awp =
+            question.method.awp_passes().filter(|_| position > 4).map(|_| Awp { gamma: 0.01, warmup: 1 });
         (question.optimizer, question.schedule) = (optimizer, Schedule::OneCycle { warmup: 0.3 });
         let whole = run_training(&question, &data, &[1, 3], None, &mut Patience::default()).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -134,7 +152,7 @@ fn requests_that_make_no_sense_are_refused() {
     };
     refused(&[3], &question);
     refused(&[0], &question);
-    refused(&[], &epsweep::plan::question::TrainQuestion { batch_size: 0, ..question.clone() });
+    refused(&[], &TrainQuestion { batch_size: 0, ..question.clone() });
     let mut wrong = blocks(10, 1);
     wrong.classes = 2;
     let result = run_training(&question, &wrong, &[], None, &mut Patience::default());

@@ -90,6 +90,22 @@ impl Network {
         !self.buffers.is_empty()
     }
 
+    /// In the order of the forward pass.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// One of [`Network::layers`] alone, in evaluation mode.
+    pub fn apply(&self, layer: &Layer, input: &Tensor) -> Tensor {
+        let state = State { parameters: &self.parameters, buffers: &self.buffers };
+        layer::run(std::slice::from_ref(layer), state, input, Mode::Evaluation)
+    }
+
+    /// What batch normalisation remembers.
+    pub fn buffers(&self) -> &[Tensor] {
+        &self.buffers
+    }
+
     /// In the architecture's order.
     pub fn parameters(&self) -> &[Tensor] {
         &self.parameters

@@ -1,9 +1,13 @@
 //! Training: one question to its checkpoints.
 //!
-//! [`methods`] gives the loss of a batch, [`optim`] the update, [`schedule`] the learning rate,
+//! [`methods`] gives the gradient of a batch ([`inner`] attacks it, [`losses`] measure), [`optim`] the update, [`schedule`] the learning rate,
 //! [`resume`] what survives a kill. The order of examples is drawn anew per epoch and all random
 //! numbers are keyed by (seed, epoch, batch), so the state at any batch is a step number and the tensors.
 
+pub mod augment;
+pub mod awp;
+pub mod inner;
+pub mod losses;
 pub mod methods;
 pub mod optim;
 pub mod resume;
@@ -15,7 +19,7 @@ use super::streams::Key;
 use super::{Images, LabData, LabError, Passes, Watch};
 use epsweep::plan::question::{Question, TrainQuestion};
 use epsweep::spec::{Method, Optimizer};
-use methods::{Batch, Pair};
+use methods::{Batch, Objective, Pair};
 use optim::Updater;
 use resume::{Folder, Saved};
 use std::path::Path;
@@ -78,6 +82,9 @@ pub fn train(request: TrainRequest, watch: &mut dyn Watch) -> Result<TrainAnswer
     })
 }
 
+/// What the carried perturbation is called in a saved state; no parameter has such a name.
+const CARRIED: &str = "carried perturbation";
+
 /// A training run under way.
 struct Run<'a> {
     question: &'a TrainQuestion,
@@ -88,6 +95,8 @@ struct Run<'a> {
     folder: Option<Folder>,
     checkpoints: Vec<Checkpoint>,
     passes: Passes,
+    /// Free-AT's perturbation, on its way from one batch to the next.
+    carried: Option<Tensor>,
     /// Sum over the current epoch's examples.
     loss_sum: f64,
     /// Time spent by earlier attempts.
@@ -112,13 +121,14 @@ impl<'a> Run<'a> {
             folder: None,
             checkpoints: Vec::new(),
             passes: Passes::default(),
+            carried: None,
             loss_sum: 0.0,
             earlier_seconds: 0.0,
             started: Instant::now(),
         };
         if let Some(path) = resume_dir {
             let key = Question::Train(question.clone()).key().to_string();
-            let (folder, saved) = Folder::open(path, &key, keep, run.steps_per_epoch());
+            let (folder, saved) = Folder::open(path, &key, keep, run.batches_per_epoch() * run.updates());
             if let Some(saved) = saved
                 && let Err(error) = run.restore(saved)
             {
@@ -136,22 +146,23 @@ impl<'a> Run<'a> {
         let Saved { progress, mut tensors, kept } = saved;
         let network = &self.pair.frozen;
         network.restore(&mut tensors)?;
+        self.carried = tensors.remove(CARRIED).map(|carried| carried.to_device(self.train.pixels.device()));
         self.updater.restore(progress.step, network.parameter_names(), network.parameters(), &mut tensors)?;
         (self.loss_sum, self.earlier_seconds, self.checkpoints) = (progress.loss_sum, progress.seconds, kept);
         Ok(())
     }
 
     fn finish(&mut self, watch: &mut dyn Watch) -> Result<(), LabError> {
-        let (per_epoch, epochs) = (self.steps_per_epoch(), u64::from(self.question.epochs));
-        let first = self.updater.steps() / per_epoch;
+        let (per_epoch, epochs) = (self.batches_per_epoch(), u64::from(self.question.epochs));
+        let first = self.batches() / per_epoch;
         for epoch in first..epochs {
             let order = self.order(epoch);
-            for batch in self.updater.steps() % per_epoch..per_epoch {
+            for batch in self.batches() % per_epoch..per_epoch {
                 if watch.stop() {
                     self.save();
                     return Err(LabError::Stopped);
                 }
-                self.step(epoch, batch, &order)?;
+                self.batch(epoch, batch, &order)?;
                 // The end of an epoch is saved below, with its checkpoint.
                 if batch + 1 < per_epoch && self.folder.as_ref().is_some_and(Folder::is_due) {
                     self.save();
@@ -163,28 +174,34 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// One batch: loss, gradient, update.
-    fn step(&mut self, epoch: u64, batch: u64, order: &Tensor) -> Result<(), LabError> {
-        let size = i64::from(self.question.batch_size);
-        let start = batch as i64 * size;
-        let index = order.narrow(0, start, size.min(self.train.count() - start));
-        let (images, labels) = (self.train.pixels.index_select(0, &index), self.train.labels.index_select(0, &index));
-        let key = Key::new("training noise", self.question.seed).number(epoch).number(batch);
-        let batch = Batch { images: &images, labels: &labels, key };
-        let loss = methods::loss(&self.question.method, &self.pair, &batch, &mut self.passes);
-        let value = loss.double_value(&[]);
-        let step = self.updater.steps();
-        if !value.is_finite() {
-            return Err(LabError::Diverged { epoch: epoch as u32 + 1, step, loss: value });
+    /// One batch, with as many updates as the method makes of it.
+    fn batch(&mut self, epoch: u64, batch: u64, order: &[i64]) -> Result<(), LabError> {
+        let (size, question) = (self.question.batch_size as usize, self.question);
+        let examples = order.chunks(size).nth(batch as usize).expect("as many batches as the order fills");
+        let index = Tensor::from_slice(examples).to_device(self.train.pixels.device());
+        let mut images = self.train.pixels.index_select(0, &index);
+        let labels = self.train.labels.index_select(0, &index);
+        if let Some(augment) = &question.options.augment {
+            let key = Key::new("augmentation", question.seed).number(epoch);
+            images = augment::augmented(augment, &images, examples, &key);
         }
-        let count = index.size()[0];
-        self.loss_sum += value * count as f64;
-        self.passes.examples += count as u64;
-        let parameters = self.pair.trained.parameters();
-        let gradients = Tensor::run_backward(&[&loss], parameters, false, false);
-        let total = self.steps_per_epoch() * u64::from(self.question.epochs);
-        let factor = schedule::factor(&self.question.schedule, step, total);
-        self.updater.step(parameters, &gradients, factor);
+        let count = examples.len() as u64;
+        for _ in 0..self.updates() {
+            let key = Key::new("training noise", question.seed).number(epoch).number(batch);
+            let total = self.batches_per_epoch() * u64::from(question.epochs) * self.updates();
+            let step = self.updater.steps();
+            let progress = step as f64 / total as f64;
+            let batch = Batch { images: &images, labels: &labels, key, epoch: epoch as u32, progress };
+            let objective = Objective { method: &question.method, options: &question.options };
+            let descent = objective.descend(&self.pair, &batch, &mut self.carried, &mut self.passes)?;
+            if !descent.loss.is_finite() {
+                return Err(LabError::Diverged { epoch: epoch as u32 + 1, step, loss: descent.loss });
+            }
+            self.loss_sum += descent.loss * count as f64 / self.updates() as f64;
+            let factor = schedule::factor(&question.schedule, step, total);
+            self.updater.step(self.pair.trained.parameters(), &descent.gradients, factor);
+        }
+        self.passes.examples += count;
         Ok(())
     }
 
@@ -216,14 +233,15 @@ impl<'a> Run<'a> {
         if let Some(folder) = &mut self.folder {
             let mut tensors = self.pair.frozen.state();
             tensors.extend(self.updater.state(self.pair.frozen.parameter_names()));
+            tensors.extend(self.carried.iter().map(|carried| (CARRIED.to_string(), carried.shallow_clone())));
             folder.save(step, self.loss_sum, seconds, &tensors);
         }
     }
 
     /// The order in which `epoch` (from 0) sees the examples.
-    fn order(&self, epoch: u64) -> Tensor {
+    fn order(&self, epoch: u64) -> Vec<i64> {
         let mut stream = Key::new("order of examples", self.question.seed).number(epoch).stream();
-        Tensor::from_slice(&stream.permutation(self.train.count())).to_device(self.train.pixels.device())
+        stream.permutation(self.train.count())
     }
 
     fn seconds(&self) -> f64 {
@@ -231,8 +249,18 @@ impl<'a> Run<'a> {
     }
 
     /// The last, smaller batch counts too.
-    fn steps_per_epoch(&self) -> u64 {
+    fn batches_per_epoch(&self) -> u64 {
         (self.train.count() as u64).div_ceil(u64::from(self.question.batch_size))
+    }
+
+    /// Updates of the weights per batch.
+    fn updates(&self) -> u64 {
+        u64::from(self.question.method.updates())
+    }
+
+    /// Batches that lie behind, over the whole run.
+    fn batches(&self) -> u64 {
+        self.updater.steps() / self.updates()
     }
 }
 
@@ -250,16 +278,22 @@ fn check_batches(question: &TrainQuestion, count: i64, network: &Network) -> Res
 
 fn check(question: &TrainQuestion, data: &LabData, keep: &[u32]) -> Result<(), LabError> {
     data.train.check("training", data.classes)?;
-    if question.epochs == 0 || question.batch_size == 0 {
-        return Err(LabError::bad_input("training needs at least one epoch and one example per batch"));
+    if question.epochs == 0 || question.batch_size == 0 || question.method.updates() == 0 {
+        return Err(LabError::bad_input("training needs at least one epoch, one example per batch, one update"));
     }
     if let Some(epoch) = keep.iter().find(|&&epoch| epoch == 0 || epoch > question.epochs) {
         return Err(LabError::bad_input(format!("epoch {epoch} of a run of {} cannot be kept", question.epochs)));
     }
-    if let Method::Pgd { epsilon, steps, .. } | Method::Trades { epsilon, steps, .. } = question.method
-        && (!epsilon.is_finite() || epsilon <= 0.0 || steps == 0)
-    {
+    let steps = match question.method {
+        Method::Pgd { steps, .. } | Method::Trades { steps, .. } | Method::Mart { steps, .. } => steps,
+        _ => 1,
+    };
+    if question.method.ball().is_some_and(|(epsilon, _)| !epsilon.is_finite() || epsilon <= 0.0) || steps == 0 {
         return Err(LabError::bad_input("a training attack needs a positive epsilon and at least one step"));
+    }
+    if question.options.awp.is_some() && question.method.awp_passes().is_none() {
+        let kind = question.method.kind();
+        return Err(LabError::bad_input(format!("adversarial weight perturbation does not go with {kind}")));
     }
     if let Optimizer::Sgd { nesterov: true, momentum: 0.0, .. } = question.optimizer {
         return Err(LabError::bad_input("Nesterov momentum needs a momentum"));

@@ -71,6 +71,17 @@ refused! {
     too_many_trials: with("grid:\n  - {batch_size: {range: [1, 20, 1]}}\nseeds: 100000");
     later_measure: with("measure: {uncertainty: {radius: 0.1, samples: 4096}}");
     later_model: trial("model: {torchscript: lenet.pt}, method: natural");
+    mart_with_a_negative_beta: trial("model: mlp, method: {mart: {epsilon: 0.1, beta: -1}}");
+    fast_step_beyond_every_image: trial("model: mlp, method: {fast_at: {epsilon: 0.1, step: 2}}");
+    free_training_without_replays: trial("model: mlp, method: {free_at: {epsilon: 0.1, replays: 0}}");
+    ibp_that_ends_before_its_ramp: trial("model: mlp, method: {ibp: {epsilon: 0.1, warmup: 0.6, ramp: 0.5}}");
+    ibp_through_batch_normalisation: trial("model: wrn, method: {ibp: {epsilon: 0.1}}");
+    awp_beside_natural_training: with("grid:\n  - {method: [natural, {pgd: {epsilon: 0.1}}]}\n  - {awp: [none, {gamma: 0.005}]}");
+    awp_in_percent: trial("model: mlp, method: {pgd: {epsilon: 0.1}}, awp: {gamma: 5}");
+    awp_as_a_number: trial("model: mlp, method: {pgd: {epsilon: 0.1}}, awp: 0.005");
+    path_into_an_option: around("model: mlp, method: {pgd: {epsilon: 0.1}}", "grid:\n  - {awp.gamma: [0.005, 0.01]}", "epsilons: [0]");
+    augmentation_with_an_unknown_field: trial("model: mlp, method: natural, augment: {crops: 4}");
+    all_smoothed_away: trial("model: mlp, method: natural, label_smoothing: 1");
     misspelt_attack_loss: evaluate("epsilons: [0, 0.1], attacks: [{apgd: {loss: dlr-targeted}}]");
     misspelt_search: evaluate("epsilons: [0, 0.1], search: binary");
     attack_without_targets: evaluate("epsilons: [0, 0.1], attacks: [{apgd: {loss: dlr_targeted, targets: 0}}]");

@@ -2,7 +2,8 @@
 
 use super::{around, sweep, with};
 use crate::spec::{
-    Attack, AttackLoss, AutoattackVersion, Dataset, EvalEpochs, Method, Model, Norm, Optimizer, Schedule, Search,
+    Attack, AttackLoss, Augment, AutoattackVersion, Awp, Dataset, EvalEpochs, Method, Model, Norm, Optimizer, Schedule,
+    Search,
 };
 
 #[test]
@@ -44,6 +45,48 @@ fn a_name_without_fields_is_the_same_as_one_with_none_written() {
         let sweep = sweep(&around(&format!("model: linear, method: {method}"), "", "epsilons: [0]"));
         assert_eq!(sweep.trials[0].recipe.method, Method::Natural {}, "{method}");
     }
+}
+
+#[test]
+fn options_that_change_nothing_are_no_options() {
+    let recipe = |options: &str| {
+        let text =
+            around(&format!("model: linear, method: {{fast_at: {{epsilon: 0.1}}}}{options}"), "", "epsilons: [0]");
+        sweep(&text).trials.remove(0).recipe
+    };
+    let plain = recipe("");
+    assert!(plain.options.is_default());
+    for nothing in [", awp: none", ", awp: {gamma: 0}", ", label_smoothing: -0.0", ", augment: {crop: 0, flip: false}"]
+    {
+        assert_eq!(recipe(nothing), plain, "{nothing}");
+    }
+    let text = serde_json::to_string(&plain).expect("finite");
+    assert!(!text.contains("options"), "it would be another question: {text}");
+    let used = recipe(", awp: {}, label_smoothing: 1/10, augment: {flip: true}").options;
+    assert_eq!((used.awp, used.label_smoothing), (Some(Awp { gamma: 0.005, warmup: 0 }), 0.1));
+    assert_eq!(used.augment, Some(Augment { crop: 0, flip: true }));
+}
+
+#[test]
+fn options_vary_and_are_matched_like_any_setting() {
+    let text = around(
+        "model: linear, method: {pgd: {epsilon: 0.1}}",
+        "grid:\n  - {method: [natural, {pgd: {epsilon: 0.1}}]}\n  - {awp: [none, {gamma: 0.01}], when: {method: pgd}}\n  \
+         - {augment: [none, {crop: 1}]}\nexclude: [{awp: none, method: pgd, augment: {crop: 1}}]",
+        "epsilons: [0]",
+    );
+    let sweep = sweep(&text);
+    assert_eq!(sweep.axes, ["method", "awp", "augment"]);
+    let rows: Vec<String> = sweep.trials.iter().map(|trial| trial.axes.join(" ")).collect();
+    let pgd = "pgd(epsilon=0.1)";
+    let expected = [
+        "natural none none".to_string(),
+        "natural none crop=1".to_string(),
+        format!("{pgd} none none"),
+        format!("{pgd} gamma=0.01 none"),
+        format!("{pgd} gamma=0.01 crop=1"),
+    ];
+    assert_eq!(rows, expected);
 }
 
 #[test]
