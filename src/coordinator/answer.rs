@@ -4,6 +4,7 @@ use crate::artifacts::{ArtifactId, Store};
 use crate::ledger::{CheckpointAnswer, EvaluateAnswer};
 use crate::outcome::Level;
 use crate::plan::Question;
+use crate::plan::facts::Facts;
 use crate::proto;
 
 /// An answer that has been checked against its question.
@@ -48,11 +49,19 @@ fn check_checkpoint(sent: proto::Checkpoint, epochs: u32, store: &Store) -> Resu
     if sent.epoch == 0 || sent.epoch > epochs || !sent.train_loss.is_finite() || !sent.train_seconds.is_finite() {
         return Err(format!("checkpoint of epoch {} is not of this training run of {epochs} epochs", sent.epoch));
     }
+    let facts = match sent.facts.as_str() {
+        "" => Facts::default(),
+        json => serde_json::from_str(json).map_err(|error| format!("facts that cannot be read: {error}"))?,
+    };
+    if !facts.is_sound(epochs) {
+        return Err(format!("facts that cannot be true of a run of {epochs} epochs: {facts:?}"));
+    }
     Ok(CheckpointAnswer {
         epoch: sent.epoch,
         train_loss: sent.train_loss,
         train_seconds: sent.train_seconds,
         artifact: sent.artifact,
         bytes: sent.bytes,
+        facts,
     })
 }

@@ -64,13 +64,30 @@ impl IntervalKind {
 pub struct Candidate {
     pub config: String,
     pub axes: Vec<String>,
+    /// The one that was asked for.
     pub epoch: u32,
+    /// The first and the last epoch, over seeds, whose weights these are: early stopping may choose others.
+    pub weights: [u32; 2],
     /// How many trained models the estimates are means of.
     pub seeds: usize,
     pub interval: IntervalKind,
     pub clean: Estimate,
     /// Mean robust accuracy, `[clean, at e_1, ..., at e_K]`, whatever epsilons the user listed.
     pub accuracy: Vec<f64>,
+}
+
+impl Candidate {
+    /// The epoch whose weights these are; `None` where it is not the same for all seeds.
+    pub fn weights_epoch(&self) -> Option<u32> {
+        let [first, last] = self.weights;
+        (first == last).then_some(first)
+    }
+
+    /// The same for people: `20`, or `12 to 17`.
+    pub fn when(&self) -> String {
+        let [first, last] = self.weights;
+        if first == last { first.to_string() } else { format!("{first} to {last}") }
+    }
 }
 
 /// A candidate at one epsilon.
@@ -136,12 +153,15 @@ struct Member {
     /// Rank of the trial among its configuration's: the same seed moves all epochs together.
     rank: usize,
     levels: Vec<Level>,
+    weights_epoch: u32,
 }
 
 impl Group {
     fn candidate(&self, draws: &Draws, index: usize) -> Candidate {
         let seeds = self.members.len();
         let positive = draws.positions - 1;
+        let weights = self.members.iter().map(|member| member.weights_epoch);
+        let weights = [weights.clone().min(), weights.max()].map(|epoch| epoch.unwrap_or(self.epoch));
         let mut total = vec![0usize; draws.positions];
         for member in &self.members {
             total.iter_mut().zip(standing(&member.levels, positive)).for_each(|(t, s)| *t += s);
@@ -151,6 +171,7 @@ impl Group {
             config: self.config.clone(),
             axes: self.axes.clone(),
             epoch: self.epoch,
+            weights,
             seeds,
             interval: if seeds == 1 { IntervalKind::Examples } else { IntervalKind::SeedsAndExamples },
             clean: draws.estimate(index, 0, accuracy[0]),
@@ -177,7 +198,7 @@ fn groups(results: &Results) -> Vec<Group> {
                     epoch: checkpoint.epoch,
                     members: Vec::new(),
                 });
-                group.members.push(Member { rank, levels });
+                group.members.push(Member { rank, levels, weights_epoch: checkpoint.weights_epoch() });
             }
         }
     }

@@ -48,7 +48,13 @@ impl World {
                     axes: vec!["a".into()],
                     seed,
                     status: TrialStatus::Done,
-                    checkpoints: vec![CheckpointResults { epoch: 1, train_loss: 0.0, train_seconds: 0.0, levels }],
+                    checkpoints: vec![CheckpointResults {
+                        epoch: 1,
+                        train_loss: 0.0,
+                        train_seconds: 0.0,
+                        facts: Default::default(),
+                        levels,
+                    }],
                 }
             })
             .collect();

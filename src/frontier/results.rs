@@ -1,6 +1,7 @@
 //! The input of every statistic: what a sweep has found so far, as plain data.
 
 use crate::outcome::Level;
+use crate::plan::facts::Facts;
 
 /// All results of one sweep. Read from the ledger, possibly before the sweep has finished.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,12 +57,21 @@ pub enum TrialStatus {
 /// One trial's weights at one epoch, and what the attacks found there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckpointResults {
+    /// The one that was asked for.
     pub epoch: u32,
     /// Mean training loss over that epoch.
     pub train_loss: f64,
     /// Seconds of training up to the end of that epoch.
     pub train_seconds: f64,
+    pub facts: Facts,
     /// One list per attack of [`Results::attacks`], one [`Level`] per test example;
     /// [`Level::UNKNOWN`] where a shard is still missing.
     pub levels: Vec<Vec<Level>>,
+}
+
+impl CheckpointResults {
+    /// The epoch whose weights these are: early stopping may have chosen another than was asked for.
+    pub fn weights_epoch(&self) -> u32 {
+        self.facts.epoch.unwrap_or(self.epoch)
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::results::{CheckpointResults, Results, TrialResults, TrialStatus};
 use crate::outcome::Level;
+use crate::plan::facts::Facts;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -11,6 +12,7 @@ pub fn one_trial(epsilons: &[f64], levels: &[&[Level]]) -> Results {
         epoch: 1,
         train_loss: 0.5,
         train_seconds: 1.0,
+        facts: Facts::default(),
         levels: levels.iter().map(|l| l.to_vec()).collect(),
     };
     Results {
@@ -150,7 +152,8 @@ fn checkpoint(
         }
     }
     let train_loss = 2.3 * (1.0 - progress) + 0.05;
-    CheckpointResults { epoch, train_loss, train_seconds: 0.8 * f64::from(epoch) * (1.0 + uniform(rng)), levels }
+    let train_seconds = 0.8 * f64::from(epoch) * (1.0 + uniform(rng));
+    CheckpointResults { epoch, train_loss, train_seconds, facts: Facts::default(), levels }
 }
 
 pub fn uniform(rng: &mut ChaCha8Rng) -> f64 {

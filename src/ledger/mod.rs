@@ -21,6 +21,9 @@ use std::time::Duration;
 /// The schema this program reads and writes.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// Tables and views that ledgers of earlier releases lack.
+const ADDITIONS: &str = include_str!("additions.sql");
+
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum LedgerError {
     #[error("cannot write to the state directory {dir}", dir = .dir.display())]
@@ -97,6 +100,9 @@ impl Ledger {
         let mut ledger = Ledger { connection, dir: dir.into(), in_transaction: false, _lock: Some(lock) };
         ledger.create_schema()?;
         ledger.check_version()?;
+        // What later releases added stands beside the rest: older ledgers get it here, and older programs
+        // overlook it, so the schema keeps its version.
+        ledger.connection.execute_batch(ADDITIONS).map_err(|source| ledger.fails(source))?;
         Ok(ledger)
     }
 

@@ -1,9 +1,10 @@
 //! What a sweep has found so far, gathered for the report.
 
-use super::{Cost, Ledger, LedgerError, StoredSweep, WorkerInfo};
+use super::{Cost, Ledger, LedgerError, StoredSweep, WorkerInfo, is_missing_table};
 use crate::engine::{Failure, Record};
 use crate::frontier::results::{CheckpointResults, Results, TrialResults, TrialStatus};
 use crate::outcome::Level;
+use crate::plan::facts::Facts;
 use crate::plan::{Plan, Task, TaskKey, Work};
 use rusqlite::OptionalExtension;
 use std::collections::{HashMap, HashSet};
@@ -158,7 +159,8 @@ impl Ledger {
             let mut statement = self.connection.prepare_cached(sql)?;
             let rows = statement.query_map([train.0], |row| {
                 let epoch = row.get(0)?;
-                Ok(CheckpointResults { epoch, train_loss: row.get(1)?, train_seconds: row.get(2)?, levels: Vec::new() })
+                let (train_loss, train_seconds) = (row.get(1)?, row.get(2)?);
+                Ok(CheckpointResults { epoch, train_loss, train_seconds, facts: Facts::default(), levels: Vec::new() })
             })?;
             rows.collect()
         };
@@ -166,8 +168,26 @@ impl Ledger {
         found.retain(|checkpoint| keep.contains(&checkpoint.epoch));
         for checkpoint in &mut found {
             checkpoint.levels = levels.remove(&(train, checkpoint.epoch)).unwrap_or_default();
+            checkpoint.facts = self.facts(train, checkpoint.epoch)?;
         }
         Ok(found)
+    }
+
+    /// What training said about a checkpoint; nothing in a ledger from before it was asked.
+    pub(super) fn facts(&self, train: TaskKey, epoch: u32) -> Result<Facts, LedgerError> {
+        let query = || {
+            let sql = "SELECT facts FROM checkpoint_facts WHERE train = ?1 AND epoch = ?2";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_row((train.0, epoch), |row| row.get::<_, String>(0)).optional()
+        };
+        match query() {
+            Ok(None) => Ok(Facts::default()),
+            Ok(Some(json)) => {
+                serde_json::from_str(&json).map_err(|error| self.corrupt(format!("checkpoint_facts: {error}")))
+            }
+            Err(error) if is_missing_table(&error) => Ok(Facts::default()),
+            Err(error) => Err(self.fails(error)),
+        }
     }
 
     /// Tasks of the plan whose last word is a fatal failure, and how many attempts were repeated.

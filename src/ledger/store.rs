@@ -4,6 +4,7 @@ use super::{Ledger, LedgerError};
 use crate::data::DataInfo;
 use crate::engine::SweepId;
 use crate::outcome::{Known, Level};
+use crate::plan::facts::Facts;
 use crate::plan::{Plan, TaskKey, Work};
 use rusqlite::OptionalExtension;
 
@@ -40,6 +41,7 @@ pub struct CheckpointAnswer {
     pub train_seconds: f64,
     pub artifact: String,
     pub bytes: u64,
+    pub facts: Facts,
 }
 
 /// The levels of one shard.
@@ -199,6 +201,10 @@ impl Ledger {
                 "INSERT OR IGNORE INTO train_answers VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 (train.0, answer.epoch, answer.train_loss, answer.train_seconds, &answer.artifact, answer.bytes as i64),
             )?;
+            if !answer.facts.is_empty() {
+                let sql = "INSERT OR IGNORE INTO checkpoint_facts VALUES (?1, ?2, ?3)";
+                self.execute(sql, (train.0, answer.epoch, to_json(&answer.facts)))?;
+            }
         }
         Ok(())
     }

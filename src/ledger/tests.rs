@@ -9,6 +9,7 @@ use crate::engine::{Failure, Lease, Record};
 use crate::frontier::results::TrialStatus;
 use crate::outcome::{Known, Level};
 use crate::plan::TaskKey;
+use crate::plan::facts::Facts;
 use story::Story;
 use tempfile::{TempDir, tempdir};
 
@@ -209,8 +210,14 @@ fn the_first_answer_stays() {
         first: 0,
         levels: vec![Level(level); 3],
     };
-    let checkpoint =
-        |loss| CheckpointAnswer { epoch: 1, train_loss: loss, train_seconds: 1.0, artifact: "a".into(), bytes: 3 };
+    let checkpoint = |loss| CheckpointAnswer {
+        epoch: 1,
+        train_loss: loss,
+        train_seconds: 1.0,
+        artifact: "a".into(),
+        bytes: 3,
+        facts: Facts::default(),
+    };
     for again in [1, 2] {
         story.ledger.store_levels(TaskKey([1; 32]), &answer(again)).unwrap();
         story.ledger.store_checkpoints(TaskKey([2; 32]), &[checkpoint(f64::from(again))]).unwrap();
@@ -302,4 +309,31 @@ fn answers_from_before_the_submission_are_counted() {
     assert_eq!(story.ledger.answered_before(&story.stored()).unwrap(), 0);
     story.submit();
     assert_eq!(story.ledger.answered_before(&story.stored()).unwrap(), 3);
+}
+
+#[test]
+fn facts_are_read_back_also_into_a_ledger_that_had_no_room_for_them() {
+    let (dir, ledger) = filled();
+    // As the first release left it.
+    ledger.connection.execute_batch("DROP VIEW facts; DROP TABLE checkpoint_facts").unwrap();
+    drop(ledger);
+    let train = TaskKey([1; 32]);
+    let old = Ledger::read(dir.path()).unwrap();
+    assert_eq!(old.facts(train, 5).unwrap(), Facts::default());
+    drop(old);
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    assert_eq!(history(&ledger), records(), "nothing else has changed");
+    let facts = Facts { epoch: Some(3), collapsed: Some(2), ..Facts::default() };
+    let checkpoint = |epoch, facts: &Facts| CheckpointAnswer {
+        epoch,
+        train_loss: 1.0,
+        train_seconds: 1.0,
+        artifact: "a".into(),
+        bytes: 3,
+        facts: facts.clone(),
+    };
+    ledger.store_checkpoints(train, &[checkpoint(4, &Facts::default()), checkpoint(5, &facts)]).unwrap();
+    ledger.commit().unwrap();
+    assert_eq!(ledger.facts(train, 5).unwrap(), facts);
+    assert_eq!(ledger.facts(train, 4).unwrap(), Facts::default());
 }

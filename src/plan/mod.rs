@@ -9,6 +9,7 @@
 //! test set and the seeds of all random streams. So one worker and eight write the same files.
 
 pub mod cost;
+pub mod facts;
 pub mod question;
 
 use crate::data::DataInfo;

@@ -136,7 +136,7 @@ fn a_question_read_back_from_its_bytes_is_the_same_question() {
 fn samples() -> Vec<Question> {
     let text = "
 dataset: digits
-trial: {model: linear, method: natural, optimizer: sgd, epochs: 5, batch_size: 32, label_smoothing: 0.1, augment: {crop: 2}}
+trial: {model: linear, method: natural, optimizer: sgd, epochs: 5, batch_size: 32, label_smoothing: 0.1, augment: {crop: 2}, precision: bf16, stop_early: {epsilon: 0.1}}
 grid:
   - model: [linear, {mlp: {hidden: [64, 32]}}, smallcnn]
   - method:
@@ -199,7 +199,19 @@ fn others(value: &Value) -> Vec<Value> {
         Value::Bool(yes) => vec![Value::from(!yes)],
         Value::String(text) => {
             let digit = format!("{}{}", &text[..text.len() - 1], if text.ends_with('0') { 1 } else { 0 });
-            let words = ["linf", "l2", "ce", "dlr_targeted", "bisect", "exhaustive", "standard", "rand", &digit];
+            let words = [
+                "linf",
+                "l2",
+                "ce",
+                "dlr_targeted",
+                "bisect",
+                "exhaustive",
+                "standard",
+                "rand",
+                "fp32",
+                "bf16",
+                &digit,
+            ];
             words.into_iter().filter(|word| word != text).map(Value::from).collect()
         }
         other => panic!("{other:?} is not a value of a question"),

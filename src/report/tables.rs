@@ -31,7 +31,7 @@ pub fn trials(study: &Study) -> Table {
     columns.extend(axes(study, &TRIALS, rows.iter().map(|(t, _)| &t.axes)));
     columns.extend([
         Column::new("seed", Cells::Count(rows.iter().map(|(t, _)| t.seed).collect())),
-        Column::new("epoch", count(&|c, _| Some(c.epoch.into()))),
+        Column::new("epoch", count(&|c, _| Some(c.weights_epoch().into()))),
         Column::new("clean_accuracy", real(&|_, s| s.clean.map(|c| c.accuracy()), probability)),
         Column::new("train_loss", real(&|c, _| finite(c.train_loss), probability)),
         Column::new("train_seconds", real(&|c, _| finite(c.train_seconds), Format::Seconds)),
@@ -46,11 +46,18 @@ pub fn trials(study: &Study) -> Table {
             "reason",
             text(&|t| if let TrialStatus::Failed(why) = &t.status { why.clone() } else { String::new() }),
         ),
+        Column::new("validation_accuracy", real(&|c, _| c.facts.validation_accuracy, probability)),
+        Column::new("fgsm_accuracy", real(&|c, _| c.facts.fgsm_accuracy, probability)),
+        Column::new("pgd_accuracy", real(&|c, _| c.facts.pgd_accuracy, probability)),
+        Column::new(
+            "note",
+            Cells::Text(rows.iter().map(|(_, c)| c.as_ref().map_or(String::new(), |(c, _)| c.facts.note())).collect()),
+        ),
     ]);
     Table { name: "trials", columns }
 }
 
-const TRIALS: [&str; 14] = [
+const TRIALS: [&str; 18] = [
     "trial",
     "seed",
     "epoch",
@@ -65,6 +72,10 @@ const TRIALS: [&str; 14] = [
     "area",
     "median_break",
     "reason",
+    "validation_accuracy",
+    "fgsm_accuracy",
+    "pgd_accuracy",
+    "note",
 ];
 
 /// Sorted by axes, configuration, seed, trial, epoch, attack (in the order of the file, `all`
@@ -81,7 +92,7 @@ pub fn curves(study: &Study) -> Table {
     let mut columns =
         vec![Column::new("trial", Cells::Text(rows.iter().map(|(c, _)| trial(c).trial.clone()).collect()))];
     columns.extend(axes(study, &CURVES, rows.iter().map(|(c, _)| &trial(c).axes)));
-    let epoch = rows.iter().map(|(c, _)| trial(c).checkpoints[c.checkpoint].epoch.into());
+    let epoch = rows.iter().map(|(c, _)| trial(c).checkpoints[c.checkpoint].weights_epoch().into());
     let probability = Format::Probability;
     columns.extend([
         Column::new("seed", Cells::Count(rows.iter().map(|(c, _)| trial(c).seed).collect())),
@@ -117,7 +128,7 @@ pub fn frontier(study: &Study) -> Table {
     ];
     columns.extend(axes(study, &FRONTIER, rows.iter().map(|r| &r.1.axes)));
     columns.extend([
-        Column::new("epoch", Cells::Count(rows.iter().map(|r| r.1.epoch.into()).collect())),
+        Column::new("epoch", Cells::MaybeCount(rows.iter().map(|r| r.1.weights_epoch().map(u64::from)).collect())),
         Column::new("seeds", Cells::Count(rows.iter().map(|r| r.1.seeds as u64).collect())),
         Column::new("clean_accuracy", probability(rows.iter().map(|r| r.1.clean.value).collect())),
         Column::new("clean_low", probability(rows.iter().map(|r| r.1.clean.low).collect())),

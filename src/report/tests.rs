@@ -148,10 +148,10 @@ fn by_hand() -> Results {
 fn trials_have_a_row_per_checkpoint_and_one_for_those_without() {
     let (_dir, written) = written("r", &by_hand());
     insta::assert_snapshot!(read(&written, "trials.csv"), @r#"
-    trial,model,seed,epoch,clean_accuracy,train_loss,train_seconds,status,config,n,clean_low,clean_high,area,median_break,reason
-    t0,mlp,0,1,0.750000,0.500000,1.000,done,c0,4,0.194120,0.993691,0.666667,0.30000000000000004,
-    t1,mlp,1,1,0.750000,0.500000,1.000,done,c0,4,0.194120,0.993691,0.541667,0.1,
-    t2,mlp,2,,,,,failed,c0,,,,,,"out of memory, ""twice"""
+    trial,model,seed,epoch,clean_accuracy,train_loss,train_seconds,status,config,n,clean_low,clean_high,area,median_break,reason,validation_accuracy,fgsm_accuracy,pgd_accuracy,note
+    t0,mlp,0,1,0.750000,0.500000,1.000,done,c0,4,0.194120,0.993691,0.666667,0.30000000000000004,,,,,
+    t1,mlp,1,1,0.750000,0.500000,1.000,done,c0,4,0.194120,0.993691,0.541667,0.1,,,,,
+    t2,mlp,2,,,,,failed,c0,,,,,,"out of memory, ""twice""",,,,
     "#);
 }
 

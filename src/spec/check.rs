@@ -59,6 +59,8 @@ pub(super) fn setting(setting: &Setting, what: &str, node: &Node, radii: Radii) 
         }
         Setting::Augment(augment) => range.augment(augment.as_ref()),
         Setting::Awp(awp) => range.awp(awp.as_ref()),
+        Setting::Precision(_) => {}
+        Setting::StopEarly(rule) => range.stop_early(rule.as_ref(), radii),
     }
     range.problems
 }

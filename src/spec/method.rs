@@ -169,6 +169,10 @@ pub struct Options {
     pub augment: Option<Augment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awp: Option<Awp>,
+    #[serde(default, skip_serializing_if = "Precision::is_full")]
+    pub precision: Precision,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_early: Option<StopEarly>,
 }
 
 impl Options {
@@ -205,7 +209,78 @@ pub struct Awp {
     pub warmup: u32,
 }
 
+/// What training computes with. Weights, updates and evaluations are in 32 bits either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    Fp32,
+    /// Convolutions and affine maps in bfloat16, forwards and backwards; the rest in 32 bits.
+    Bf16,
+}
+
+impl Precision {
+    fn is_full(&self) -> bool {
+        *self == Precision::Fp32
+    }
+}
+
+/// Early stopping on robust accuracy: the weights of the best epoch become the final ones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StopEarly {
+    /// Share of the training set that is held out and attacked.
+    #[serde(default = "default::fraction")]
+    pub fraction: f64,
+    /// Epochs between two checks; the last epoch is always checked.
+    #[serde(default = "default::every")]
+    pub every: u32,
+    /// Checks without a new best after which training ends.
+    #[serde(default = "default::patience")]
+    pub patience: u32,
+    /// Radius of the validation attack, pixel units; that of the method when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
+    /// That of the method when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm: Option<Norm>,
+    /// Steps of the validation attack (PGD, each of 2.5 epsilon / steps).
+    #[serde(default = "default::steps")]
+    pub steps: u32,
+}
+
+impl StopEarly {
+    /// How many of `examples` are held out: at least one, and never all.
+    pub fn held_out(&self, examples: u32) -> u32 {
+        let share = (f64::from(examples) * self.fraction).round() as u32;
+        share.clamp(1, examples.saturating_sub(1).max(1))
+    }
+
+    /// Whether the weights after `epoch` (from 1) of a run of `epochs` are checked.
+    pub fn is_due(&self, epoch: u32, epochs: u32) -> bool {
+        epoch == epochs || epoch.is_multiple_of(self.every.max(1))
+    }
+}
+
+/// Steps of the PGD that watches over training that can collapse.
+pub const WATCH_STEPS: u32 = 10;
+
+/// How many of `examples` training examples it looks at.
+pub fn watched(examples: u32) -> u32 {
+    (examples / 100).clamp(64, 256).min(examples)
+}
+
 mod default {
+    pub fn fraction() -> f64 {
+        0.1
+    }
+    pub fn every() -> u32 {
+        1
+    }
+    pub fn patience() -> u32 {
+        10
+    }
     pub fn gamma() -> f64 {
         0.005
     }

@@ -4,7 +4,7 @@
 //! such as lists of values and patterns, is described by the types here, which nothing else uses;
 //! a test holds their keys against those that reading accepts.
 
-use super::method::{Augment, Awp, Method};
+use super::method::{Augment, Awp, Method, Precision, StopEarly};
 use super::recipe::{Attack, Model, Norm, Optimizer, Schedule, Search};
 use super::section::Section;
 use super::sweep::Dataset;
@@ -75,6 +75,10 @@ struct TrialFields {
     augment: Option<OrNone<Augment>>,
     /// Adversarial weight perturbation, beside pgd, fast_at, trades and mart; `none` when absent.
     awp: Option<OrNone<Awp>>,
+    /// `fp32` when absent.
+    precision: Option<Precision>,
+    /// Early stopping on robust accuracy; `none` when absent.
+    stop_early: Option<OrNone<StopEarly>>,
 }
 
 /// Fields, or the word `none`.

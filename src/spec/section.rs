@@ -2,7 +2,7 @@
 
 use super::decode::{decode, mismatch, several_keys, unknown};
 use super::error::{Problem, Problems, Span};
-use super::method::{Augment, Awp, Method};
+use super::method::{Augment, Awp, Method, Precision, StopEarly};
 use super::recipe::{Model, Optimizer, Schedule};
 use super::yaml::{Kind, Node};
 use schemars::{JsonSchema, SchemaGenerator};
@@ -22,6 +22,8 @@ pub(super) enum Section {
     LabelSmoothing,
     Augment,
     Awp,
+    Precision,
+    StopEarly,
 }
 
 /// A section's value, decoded.
@@ -38,6 +40,9 @@ pub(super) enum Setting {
     Augment(Option<Augment>),
     #[serde(serialize_with = "or_none")]
     Awp(Option<Awp>),
+    Precision(Precision),
+    #[serde(serialize_with = "or_none")]
+    StopEarly(Option<StopEarly>),
 }
 
 /// `none` as the word that is written, so that patterns can name it.
@@ -58,6 +63,8 @@ impl Setting {
             Setting::Real(value) => section == Section::LabelSmoothing && *value == 0.0,
             Setting::Augment(augment) => augment.is_none(),
             Setting::Awp(awp) => awp.is_none(),
+            Setting::Precision(precision) => *precision == Precision::Fp32,
+            Setting::StopEarly(rule) => rule.is_none(),
             _ => false,
         }
     }
@@ -66,7 +73,7 @@ impl Setting {
     pub fn is_choosy(&self, section: Section) -> bool {
         match self {
             Setting::Method(method) => matches!(method, Method::Ibp { .. }),
-            _ => section == Section::Awp && !self.is_absent(section),
+            _ => matches!(section, Section::Awp | Section::StopEarly) && !self.is_absent(section),
         }
     }
 }
@@ -78,7 +85,7 @@ pub(super) struct Shape {
 }
 
 impl Section {
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 11;
     pub const ALL: [Section; Section::COUNT] = [
         Section::Model,
         Section::Method,
@@ -89,9 +96,22 @@ impl Section {
         Section::LabelSmoothing,
         Section::Augment,
         Section::Awp,
+        Section::Precision,
+        Section::StopEarly,
     ];
-    pub const NAMES: [&str; Section::COUNT] =
-        ["model", "method", "optimizer", "schedule", "epochs", "batch_size", "label_smoothing", "augment", "awp"];
+    pub const NAMES: [&str; Section::COUNT] = [
+        "model",
+        "method",
+        "optimizer",
+        "schedule",
+        "epochs",
+        "batch_size",
+        "label_smoothing",
+        "augment",
+        "awp",
+        "precision",
+        "stop_early",
+    ];
 
     pub fn index(self) -> usize {
         self as usize
@@ -112,7 +132,8 @@ impl Section {
             Section::Schedule => Some("cosine"),
             Section::BatchSize => Some("128"),
             Section::LabelSmoothing => Some("0"),
-            Section::Augment | Section::Awp => Some(NONE),
+            Section::Augment | Section::Awp | Section::StopEarly => Some(NONE),
+            Section::Precision => Some("fp32"),
             Section::Model | Section::Method | Section::Epochs => None,
         }
     }
@@ -144,6 +165,8 @@ impl Section {
                 let awp: Option<Awp> = optional(node, what, "{gamma: 0.005}")?;
                 Setting::Awp(awp.filter(|awp| awp.gamma != 0.0))
             }
+            Section::Precision => Setting::Precision(decode(node, what)?),
+            Section::StopEarly => Setting::StopEarly(optional(node, what, "{fraction: 0.1, patience: 5}")?),
         })
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Settings {
     trial: Span,
     base: [Option<Rc<Node>>; Section::COUNT],
     overrides: Vec<Override>,
+    /// The sections that some override changes: the others are the same at every point.
+    touched: [bool; Section::COUNT],
     tables: [Table; Section::COUNT],
     radii: Radii,
 }
@@ -73,12 +75,20 @@ impl Settings {
             let written = trial.get(section.name()).map(|entry| entry.node.clone()).filter(|node| !node.is_null());
             written.or_else(|| section.default().map(|text| Node::plain(key, text)))
         });
-        Settings { trial: key, base, overrides: Vec::new(), tables: Default::default(), radii }
+        Settings {
+            trial: key,
+            base,
+            overrides: Vec::new(),
+            touched: [false; Section::COUNT],
+            tables: Default::default(),
+            radii,
+        }
     }
 
     /// Registers an override; points refer to it by the number returned.
     pub fn add(&mut self, path: Path, key: Span, node: Rc<Node>) -> u32 {
         let shown = format::setting(&node);
+        self.touched[path.section.index()] = true;
         self.overrides.push(Override { path, key, node, shown });
         u32::try_from(self.overrides.len() - 1).unwrap_or(u32::MAX)
     }
@@ -89,6 +99,10 @@ impl Settings {
 
     /// The number of the point's setting of `section`, for [`Settings::get`].
     pub fn resolve(&mut self, section: Section, point: &Point) -> usize {
+        // Whatever is resolved for an untouched section stands first in its table, and alone.
+        if !self.touched[section.index()] && !self.tables[section.index()].resolved.is_empty() {
+            return 0;
+        }
         let mut ids: Vec<u32> =
             point.iter().copied().filter(|&id| self.overridden(id).path.section == section).collect();
         // A whole setting first, then its fields, whatever the order of the axes.
@@ -261,6 +275,8 @@ impl Settings {
                 Setting::Real(share) => recipe.options.label_smoothing = share,
                 Setting::Augment(augment) => recipe.options.augment = augment,
                 Setting::Awp(awp) => recipe.options.awp = awp,
+                Setting::Precision(precision) => recipe.options.precision = precision,
+                Setting::StopEarly(rule) => recipe.options.stop_early = rule,
             }
         }
         Some(recipe)

@@ -1,6 +1,6 @@
 //! A validated sweep: what the YAML file means once grids are expanded and defaults filled in.
 
-use super::method::{Method, Options};
+use super::method::{Method, Options, WATCH_STEPS, watched};
 use super::recipe::{Attack, Model, Norm, Optimizer, Schedule, Search};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -173,15 +173,26 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Forward and backward passes of a whole run on `examples` training examples: (forwards, backwards).
+    /// Forward and backward passes of a whole run on `examples` training examples, if it is not stopped
+    /// early: (forwards, backwards).
     pub fn passes(&self, examples: u32) -> (u64, u64) {
         let (forwards, backwards) = self.method.passes();
         let perturbed = self.options.awp.as_ref().map_or(0, |awp| self.epochs.saturating_sub(awp.warmup));
         let awp = u64::from(perturbed) * u64::from(self.method.awp_passes().unwrap_or(0));
         // What is clean in evaluation mode is not what training sees: one pass more.
         let twice = u32::from(matches!(self.method, Method::Trades { .. }) && self.model.has_batch_norm());
-        let total = |passes: u32| u64::from(examples) * (u64::from(self.epochs) * u64::from(passes) + awp);
-        (total(forwards + twice), total(backwards))
+        let epochs = u64::from(self.epochs);
+        let (held, checks) = self.options.stop_early.as_ref().map_or((0, [0, 0]), |rule| {
+            let checks = (1..=self.epochs).filter(|&epoch| rule.is_due(epoch, self.epochs)).count() as u64;
+            (rule.held_out(examples), [checks * u64::from(rule.steps + 1), checks * u64::from(rule.steps)])
+        });
+        let trained = examples.saturating_sub(held);
+        let total = |passes: u32| u64::from(trained) * (epochs * u64::from(passes) + awp);
+        // One step and PGD, each with a look at where it came to.
+        let watched = if self.method.can_collapse() { epochs * u64::from(watched(trained)) } else { 0 };
+        let watch = [watched * u64::from(WATCH_STEPS + 3), watched * u64::from(WATCH_STEPS + 1)];
+        let held = u64::from(held);
+        (total(forwards + twice) + held * checks[0] + watch[0], total(backwards) + held * checks[1] + watch[1])
     }
 }
 

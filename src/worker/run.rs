@@ -312,6 +312,7 @@ impl Worker {
             train_seconds: checkpoint.train_seconds,
             artifact: id.to_string(),
             bytes: checkpoint.weights.len() as u64,
+            facts: serde_json::to_string(&checkpoint.facts).expect("facts hold finite numbers"),
         })
     }
 

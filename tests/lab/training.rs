@@ -21,7 +21,7 @@ fn methods() -> Vec<Method> {
 }
 
 /// What the plan says that a run costs.
-fn planned(question: &TrainQuestion, examples: u32) -> (u64, u64) {
+pub fn planned(question: &TrainQuestion, examples: u32) -> (u64, u64) {
     let TrainQuestion { model, method, optimizer, schedule, epochs, batch_size, options, .. } = question.clone();
     Recipe { model, method, optimizer, schedule, epochs, batch_size, options }.passes(examples)
 }

@@ -22,6 +22,8 @@ pub enum Mode {
 pub(super) struct State<'a> {
     pub parameters: &'a [Tensor],
     pub buffers: &'a [Tensor],
+    /// Convolutions and affine maps compute with these; all else stays as it comes.
+    pub kind: Kind,
 }
 
 /// One step of a forward pass. `weight`, `bias`, `token` and `positions` are positions in the list of
@@ -86,14 +88,19 @@ pub(super) fn run(layers: &[Layer], state: State, input: &Tensor, mode: Mode) ->
 impl Layer {
     fn forward(&self, state: State, input: &Tensor, mode: Mode) -> Tensor {
         let parameter = |position: usize| &state.parameters[position];
+        // In 32 bits these are other handles on the same memory.
+        let cast = |tensor: &Tensor| tensor.to_kind(state.kind);
         match self {
             // `contiguous` makes the strides explicit; with one channel it copies nothing.
             Layer::ChannelsLast => channels_last(input),
             // Reads channels-first whatever the memory layout, as PyTorch does.
             Layer::Flatten => input.flatten(1, -1),
-            Layer::Affine { weight, bias } => input.linear(parameter(*weight), Some(parameter(*bias))),
+            Layer::Affine { weight, bias } => {
+                cast(input).linear(&cast(parameter(*weight)), Some(cast(parameter(*bias))))
+            }
             Layer::Convolution { weight, bias, stride, padding } => {
-                input.conv2d(parameter(*weight), bias.map(parameter), [*stride; 2], [*padding; 2], [1, 1], 1)
+                let bias = bias.map(|bias| cast(parameter(bias)));
+                cast(input).conv2d(&cast(parameter(*weight)), bias, [*stride; 2], [*padding; 2], [1, 1], 1)
             }
             Layer::MaxPool => input.max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false),
             Layer::Relu => input.relu(),
@@ -119,10 +126,16 @@ impl Layer {
             }
             Layer::LayerNorm { weight, bias } => {
                 let width = *input.size().last().expect("a sequence has a width");
-                input.layer_norm([width], Some(parameter(*weight)), Some(parameter(*bias)), LAYER_NORM_EPS, true)
+                input.to_kind(Kind::Float).layer_norm(
+                    [width],
+                    Some(parameter(*weight)),
+                    Some(parameter(*bias)),
+                    LAYER_NORM_EPS,
+                    true,
+                )
             }
             Layer::Gelu => input.gelu("none"),
-            Layer::Attention { heads } => attention(input, *heads),
+            Layer::Attention { heads } => attention(&input.to_kind(Kind::Float), *heads),
             Layer::First => input.select(1, 0),
         }
     }

@@ -18,6 +18,7 @@ pub use layer::{Layer, Mode};
 
 use super::{LabError, weights};
 use crate::lab::streams::Key;
+use epsweep::spec::Precision;
 use layer::State;
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
@@ -30,6 +31,8 @@ pub struct Network {
     parameters: Vec<Tensor>,
     buffer_names: Vec<String>,
     buffers: Vec<Tensor>,
+    /// What its convolutions and affine maps compute with.
+    kind: Kind,
 }
 
 impl Network {
@@ -70,6 +73,7 @@ impl Network {
             parameters: parameters.iter().map(place).collect(),
             buffer_names: architecture.buffers.iter().map(|spec| spec.name.clone()).collect(),
             buffers: buffers.iter().map(|buffer| buffer.to_device(device)).collect(),
+            kind: Kind::Float,
         }
     }
 
@@ -81,8 +85,18 @@ impl Network {
     /// As [`Network::forward`], or as training sees the batch: normalised by its own statistics, which
     /// then enter the running ones. Without batch normalisation the two are the same.
     pub fn forward_in(&self, mode: Mode, images: &Tensor) -> Tensor {
-        let state = State { parameters: &self.parameters, buffers: &self.buffers };
-        layer::run(&self.layers, state, images, mode)
+        let state = State { parameters: &self.parameters, buffers: &self.buffers, kind: self.kind };
+        layer::run(&self.layers, state, images, mode).to_kind(Kind::Float)
+    }
+
+    /// The same network, whose convolutions and affine maps compute in `precision`; the weights, and
+    /// gradients to them, stay in 32 bits.
+    pub fn computing_in(self, precision: Precision) -> Network {
+        let kind = match precision {
+            Precision::Fp32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+        };
+        Network { kind, ..self }
     }
 
     /// Whether [`Mode::Training`] computes anything else than [`Mode::Evaluation`].
@@ -95,9 +109,9 @@ impl Network {
         &self.layers
     }
 
-    /// One of [`Network::layers`] alone, in evaluation mode.
+    /// One of [`Network::layers`] alone, in evaluation mode and 32 bits.
     pub fn apply(&self, layer: &Layer, input: &Tensor) -> Tensor {
-        let state = State { parameters: &self.parameters, buffers: &self.buffers };
+        let state = State { parameters: &self.parameters, buffers: &self.buffers, kind: Kind::Float };
         layer::run(std::slice::from_ref(layer), state, input, Mode::Evaluation)
     }
 
@@ -125,6 +139,7 @@ impl Network {
             parameters: self.parameters.iter().map(|parameter| parameter.detach()).collect(),
             buffer_names: self.buffer_names.clone(),
             buffers: self.buffers.iter().map(|buffer| buffer.shallow_clone()).collect(),
+            kind: self.kind,
         }
     }
 

@@ -1,14 +1,14 @@
 //! The attack inside a training step, and the noise that it starts from.
 
 use super::methods::Batch;
-use crate::lab::Passes;
 use crate::lab::attacks::ball::{Ball, random_offset};
 use crate::lab::attacks::gradient;
 use crate::lab::attacks::pgd::step_sizes;
 use crate::lab::models::Network;
 use crate::lab::streams::{Key, Stream};
+use crate::lab::{Images, Passes};
 use epsweep::spec::Norm;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Projected ascent in which every row takes all steps.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +51,15 @@ impl InnerAttack {
             point = ball.ascend(images, &point, &slope.gradient, &step);
         }
         point
+    }
+
+    /// Share of `examples` that the network still gets right after the attack, at its last point.
+    pub fn accuracy(&self, network: &Network, examples: &Images, start: Tensor, passes: &mut Passes) -> f64 {
+        let (images, labels) = (&examples.pixels, &examples.labels);
+        let points = self.run(network, images, start, |logits: &Tensor| gradient::margin(logits, labels), passes);
+        passes.forward(examples.count());
+        let right = network.forward(&points).argmax(1, false).eq_tensor(labels);
+        right.sum(Kind::Int64).int64_value(&[]) as f64 / examples.count() as f64
     }
 
     /// PGD on the margin of `batch`'s labels, from a random start.

@@ -6,25 +6,30 @@
 
 pub mod augment;
 pub mod awp;
+pub mod early;
 pub mod inner;
 pub mod losses;
 pub mod methods;
 pub mod optim;
 pub mod resume;
 pub mod schedule;
+pub mod watch;
 
 use super::error::guarded;
 use super::models::{Network, architecture};
 use super::streams::Key;
 use super::{Images, LabData, LabError, Passes, Watch};
+use early::{Best, Judge};
+use epsweep::plan::facts::Facts;
 use epsweep::plan::question::{Question, TrainQuestion};
 use epsweep::spec::{Method, Optimizer};
 use methods::{Batch, Objective, Pair};
 use optim::Updater;
-use resume::{Folder, Saved};
+use resume::{Folder, Memory, Saved};
 use std::path::Path;
 use std::time::Instant;
 use tch::{Device, Tensor};
+use watch::Sentinel;
 
 /// A training run to do.
 pub struct TrainRequest<'a> {
@@ -53,10 +58,13 @@ pub struct EpochReport {
 /// The weights after one epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
+    /// The one that was asked for. Early stopping may have chosen another one's weights for it: see `facts`.
     pub epoch: u32,
+    /// Of the epoch whose weights these are, as is the time.
     pub train_loss: f64,
-    /// Training time from the start of the run to this epoch's end, over all attempts.
+    /// Training time from the start of the run to that epoch's end, over all attempts.
     pub train_seconds: f64,
+    pub facts: Facts,
     /// A safetensors file; equal weights are equal bytes.
     pub weights: Vec<u8>,
 }
@@ -91,6 +99,12 @@ struct Run<'a> {
     keep: &'a [u32],
     train: Images,
     pair: Pair,
+    /// The same weights in 32 bits, outside any graph: what is saved and judged.
+    exact: Network,
+    judge: Option<Judge>,
+    sentinel: Option<Sentinel>,
+    /// The first epoch after which the sentinel saw a collapse.
+    collapsed: Option<u32>,
     updater: Updater,
     folder: Option<Folder>,
     checkpoints: Vec<Checkpoint>,
@@ -111,12 +125,19 @@ impl<'a> Run<'a> {
         let shape = data.train.shape();
         let network = Network::initialised(&architecture(&question.model, shape, data.classes)?, question.seed, device);
         let trained = network.trainable();
-        check_batches(question, data.train.count(), &trained)?;
+        let (train, judge) = early::split(question, data.train.slice(0, data.train.count(), device))?;
+        check_batches(question, train.count(), &trained)?;
+        let exact = trained.frozen();
+        let trained = trained.computing_in(question.options.precision);
         let mut run = Run {
             question,
             keep,
-            train: data.train.slice(0, data.train.count(), device),
+            sentinel: Sentinel::of(&question.method, question.seed, &train),
+            train,
             pair: Pair { frozen: trained.frozen(), trained },
+            exact,
+            judge,
+            collapsed: None,
             updater: Updater::new(&question.optimizer),
             folder: None,
             checkpoints: Vec::new(),
@@ -128,7 +149,7 @@ impl<'a> Run<'a> {
         };
         if let Some(path) = resume_dir {
             let key = Question::Train(question.clone()).key().to_string();
-            let (folder, saved) = Folder::open(path, &key, keep, run.batches_per_epoch() * run.updates());
+            let (folder, saved) = Folder::open(path, &key, &run.own_epochs(), run.batches_per_epoch() * run.updates());
             if let Some(saved) = saved
                 && let Err(error) = run.restore(saved)
             {
@@ -144,8 +165,13 @@ impl<'a> Run<'a> {
 
     fn restore(&mut self, saved: Saved) -> Result<(), LabError> {
         let Saved { progress, mut tensors, kept } = saved;
-        let network = &self.pair.frozen;
+        let network = &self.exact;
         network.restore(&mut tensors)?;
+        let Memory { collapsed, best, waited } = progress.memory;
+        self.collapsed = collapsed;
+        if let Some(judge) = &mut self.judge {
+            judge.restore(network, (best, waited), &mut tensors)?;
+        }
         self.carried = tensors.remove(CARRIED).map(|carried| carried.to_device(self.train.pixels.device()));
         self.updater.restore(progress.step, network.parameter_names(), network.parameters(), &mut tensors)?;
         (self.loss_sum, self.earlier_seconds, self.checkpoints) = (progress.loss_sum, progress.seconds, kept);
@@ -156,6 +182,9 @@ impl<'a> Run<'a> {
         let (per_epoch, epochs) = (self.batches_per_epoch(), u64::from(self.question.epochs));
         let first = self.batches() / per_epoch;
         for epoch in first..epochs {
+            if self.judge.as_ref().is_some_and(Judge::is_finished) {
+                break;
+            }
             let order = self.order(epoch);
             for batch in self.batches() % per_epoch..per_epoch {
                 if watch.stop() {
@@ -171,6 +200,7 @@ impl<'a> Run<'a> {
             self.end_epoch(epoch as u32 + 1, watch)?;
         }
         self.checkpoints.retain(|checkpoint| self.keep.contains(&checkpoint.epoch));
+        self.choose();
         Ok(())
     }
 
@@ -208,14 +238,15 @@ impl<'a> Run<'a> {
     fn end_epoch(&mut self, epoch: u32, watch: &mut dyn Watch) -> Result<(), LabError> {
         let train_loss = self.loss_sum / self.train.count() as f64;
         // The last update can overflow without any loss having seen it.
-        if !self.pair.frozen.is_finite() {
+        if !self.exact.is_finite() {
             return Err(LabError::Diverged { epoch, step: self.updater.steps(), loss: train_loss });
         }
         self.loss_sum = 0.0;
         let seconds = self.seconds();
-        if self.keep.contains(&epoch) {
-            let weights = self.pair.frozen.to_weights();
-            let checkpoint = Checkpoint { epoch, train_loss, train_seconds: seconds, weights };
+        let facts = self.look(epoch, train_loss, seconds);
+        if self.own_epochs().contains(&epoch) {
+            let weights = self.exact.to_weights();
+            let checkpoint = Checkpoint { epoch, train_loss, train_seconds: seconds, facts, weights };
             if let Some(folder) = &mut self.folder {
                 folder.keep(&checkpoint);
             }
@@ -228,13 +259,54 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// What sentinel and judge say of the weights after `epoch`.
+    fn look(&mut self, epoch: u32, train_loss: f64, seconds: f64) -> Facts {
+        let mut facts = Facts::default();
+        if let Some(sentinel) = &self.sentinel {
+            facts = sentinel.look(&self.exact, epoch, self.collapsed, &mut self.passes);
+            self.collapsed = facts.collapsed;
+        }
+        if let Some(judge) = &mut self.judge {
+            let now = Best { epoch, train_loss, seconds, facts: facts.clone() };
+            facts.validation_accuracy = judge.look(&self.exact, now, &mut self.passes);
+        }
+        facts
+    }
+
+    /// The epochs to keep whose own weights are handed in. With early stopping the last one is answered
+    /// by the best weights, and so are those that were never reached.
+    fn own_epochs(&self) -> Vec<u32> {
+        let last = self.question.epochs;
+        self.keep.iter().copied().filter(|&epoch| self.judge.is_none() || epoch < last).collect()
+    }
+
+    fn choose(&mut self) {
+        let Some((judge, best)) = self.judge.as_ref().and_then(|judge| Some((judge, judge.best.as_ref()?))) else {
+            return;
+        };
+        let weights = judge.best_weights();
+        let mut missing: Vec<u32> = self.keep.to_vec();
+        missing.sort_unstable();
+        missing.retain(|epoch| !self.checkpoints.iter().any(|checkpoint| checkpoint.epoch == *epoch));
+        self.checkpoints.extend(missing.into_iter().map(|epoch| Checkpoint {
+            epoch,
+            train_loss: best.train_loss,
+            train_seconds: best.seconds,
+            facts: Facts { epoch: Some(best.epoch), ..best.facts.clone() },
+            weights: weights.clone(),
+        }));
+    }
+
     fn save(&mut self) {
         let (step, seconds) = (self.updater.steps(), self.seconds());
         if let Some(folder) = &mut self.folder {
-            let mut tensors = self.pair.frozen.state();
-            tensors.extend(self.updater.state(self.pair.frozen.parameter_names()));
+            let mut tensors = self.exact.state();
+            tensors.extend(self.updater.state(self.exact.parameter_names()));
+            tensors.extend(self.judge.iter().flat_map(Judge::state));
             tensors.extend(self.carried.iter().map(|carried| (CARRIED.to_string(), carried.shallow_clone())));
-            folder.save(step, self.loss_sum, seconds, &tensors);
+            let (best, waited) = self.judge.as_ref().map_or((None, 0), |judge| (judge.best.clone(), judge.waited));
+            let memory = Memory { collapsed: self.collapsed, best, waited };
+            folder.save(step, self.loss_sum, seconds, memory, &tensors);
         }
     }
 

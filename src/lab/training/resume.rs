@@ -6,7 +6,9 @@
 //! (cut short, another question, another version) counts as absent: the run then starts over.
 
 use super::Checkpoint;
+use super::early::Best;
 use crate::lab::weights::{self, Stored};
+use epsweep::plan::facts::Facts;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs;
@@ -34,7 +36,17 @@ pub struct Progress {
     pub loss_sum: f64,
     /// Time spent training, over all attempts.
     pub seconds: f64,
+    #[serde(default)]
+    pub memory: Memory,
     kept: Vec<Kept>,
+}
+
+/// What the watches over a run remember.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Memory {
+    pub collapsed: Option<u32>,
+    pub best: Option<Best>,
+    pub waited: u32,
 }
 
 /// A checkpoint in a file of its own: it is written once, however often the state is.
@@ -43,6 +55,8 @@ struct Kept {
     epoch: u32,
     train_loss: f64,
     train_seconds: f64,
+    #[serde(default)]
+    facts: Facts,
     /// Hexadecimal BLAKE3 of the file.
     digest: String,
 }
@@ -121,8 +135,8 @@ impl Folder {
         if blake3::hash(&weights).to_hex().as_str() != kept.digest {
             return Err(format!("the checkpoint of epoch {} is damaged", kept.epoch));
         }
-        let Kept { epoch, train_loss, train_seconds, .. } = *kept;
-        Ok(Checkpoint { epoch, train_loss, train_seconds, weights })
+        let Kept { epoch, train_loss, train_seconds, ref facts, .. } = *kept;
+        Ok(Checkpoint { epoch, train_loss, train_seconds, facts: facts.clone(), weights })
     }
 
     /// Whether enough time has passed since the last save.
@@ -134,13 +148,13 @@ impl Folder {
     pub fn keep(&mut self, checkpoint: &Checkpoint) {
         let written = replace(&self.checkpoint_path(checkpoint.epoch), &checkpoint.weights);
         self.warn("checkpoint", written);
-        let Checkpoint { epoch, train_loss, train_seconds, ref weights } = *checkpoint;
+        let Checkpoint { epoch, train_loss, train_seconds, ref facts, ref weights } = *checkpoint;
         let digest = blake3::hash(weights).to_hex().to_string();
-        self.kept.push(Kept { epoch, train_loss, train_seconds, digest });
+        self.kept.push(Kept { epoch, train_loss, train_seconds, facts: facts.clone(), digest });
     }
 
     /// Writes down the state.
-    pub fn save(&mut self, step: u64, loss_sum: f64, seconds: f64, tensors: &[(String, Tensor)]) {
+    pub fn save(&mut self, step: u64, loss_sum: f64, seconds: f64, memory: Memory, tensors: &[(String, Tensor)]) {
         let started = Instant::now();
         let progress = Progress {
             version: VERSION,
@@ -148,6 +162,7 @@ impl Folder {
             step,
             loss_sum,
             seconds,
+            memory,
             kept: self.kept.clone(),
         };
         let json = serde_json::to_string(&progress).expect("losses of a run that goes on are finite");

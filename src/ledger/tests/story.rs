@@ -5,6 +5,7 @@ use crate::data::DataInfo;
 use crate::engine::{Admission, Effect, Engine, Event, Failure, Lease, Settings, Status};
 use crate::frontier::results::TrialStatus;
 use crate::outcome::Level;
+use crate::plan::facts::Facts;
 use crate::plan::question::DataId;
 use crate::plan::{Plan, Question, TaskKey};
 use std::collections::BTreeMap;
@@ -130,6 +131,7 @@ impl Story {
                     train_seconds: f64::from(epoch),
                     artifact: format!("{}-{epoch}", lease.task.short()),
                     bytes: 100,
+                    facts: Facts { pgd_accuracy: Some(0.5), ..Facts::default() },
                 };
                 let checkpoints: Vec<_> = keep.iter().map(checkpoint).collect();
                 self.ledger.store_checkpoints(lease.task, &checkpoints).unwrap();

@@ -171,7 +171,7 @@ pub fn data(study: &Study) -> String {
     let candidates = study.frontier.candidates.iter().enumerate().map(|(c, candidate)| {
         json!({
             "k": config_of[c],
-            "epoch": candidate.epoch,
+            "epoch": candidate.when(),
             "seeds": candidate.seeds,
             "clean": estimate(candidate.clean),
             "robust": (0..epsilons).map(|e| estimate(study.robust(e, c))).collect::<Vec<Value>>(),

@@ -48,7 +48,7 @@ fn name(study: &Study, c: usize) -> String {
     let config = study.configs.iter().find(|config| config.candidates.contains(&c));
     let label = config.map_or(candidate.config.clone(), |config| config.short(60));
     let last = config.is_some_and(|config| config.last() == Some(c));
-    if last { clean(&label) } else { format!("{} at epoch {}", clean(&label), candidate.epoch) }
+    if last { clean(&label) } else { format!("{} at epoch {}", clean(&label), candidate.when()) }
 }
 
 fn stated(estimate: Estimate) -> Markup {
@@ -73,6 +73,36 @@ pub fn cards(study: &Study, costs: &[CostRow], provenance: &Provenance) -> Marku
             }
             @if passes > 0 {
                 (card(&large(passes), "passes", "one example, forwards or backwards"))
+            }
+        }
+    }
+}
+
+/// What training noticed and a reader must know. Empty where there is nothing.
+pub fn warnings(study: &Study) -> Markup {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for &t in &study.order {
+        let trial = &study.results.trials[t];
+        let who = || format!("{} · {} · seed {}", trial.trial, trial.axes.join(" · "), trial.seed);
+        let Some(last) = trial.checkpoints.last().filter(|last| !last.facts.note().is_empty()) else { continue };
+        let share = |of: Option<f64>| of.map_or("unknown".to_string(), percent);
+        let (fgsm, pgd) = (share(last.facts.fgsm_accuracy), share(last.facts.pgd_accuracy));
+        let figures = format!(
+            "{}; at the end {fgsm} of watched training examples withstand one step, {pgd} PGD",
+            last.facts.note()
+        );
+        lines.push((who(), figures));
+    }
+    html! {
+        @if !lines.is_empty() {
+            aside.banner role="note" {
+                p {
+                    b { "Training collapsed in " (counted(lines.len(), "trial")) ". " }
+                    "A single-step method learned to withstand its own step and nothing else (catastrophic overfitting). Its robust "
+                    "accuracies are real, and low; a smaller radius or step, or more steps, avoids it."
+                }
+                ul { @for line in lines.iter().take(LISTED) { (failure(line)) } }
+                @if lines.len() > LISTED { p { (lines.len() - LISTED) " more, in the column " code { "note" } " of trials.csv" } }
             }
         }
     }

@@ -39,6 +39,7 @@ pub fn render(study: &Study, costs: &[CostRow], provenance: &Provenance) -> Mark
                         (headline::lede(study))
                         (headline::cards(study, costs, provenance))
                         (headline::banner(study, provenance))
+                        (headline::warnings(study))
                     }
                     @if !study.frontier.candidates.is_empty() {
                         (figures::control(study))

@@ -166,7 +166,7 @@ pub fn name(study: &Study, c: usize, config: usize, width: usize) -> String {
     if config.last() == Some(c) {
         return clean(&config.short(width));
     }
-    let epoch = format!(", epoch {}", study.candidate(c).epoch);
+    let epoch = format!(", epoch {}", study.candidate(c).when());
     clean(&config.short(width.saturating_sub(epoch.len()).max(8))) + &epoch
 }
 
@@ -178,7 +178,7 @@ fn tip(study: &Study, epsilon: usize, c: usize, config: usize) -> String {
     format!(
         "{}\nepoch {}, {} seed(s)\nclean {} ({})\nrobust {} ({})\non the frontier in {} of draws",
         clean(&study.configs[config].label),
-        candidate.epoch,
+        candidate.when(),
         candidate.seeds,
         percent(clean_.value),
         percent_range(clean_.low, clean_.high),

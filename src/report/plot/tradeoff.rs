@@ -66,7 +66,7 @@ pub fn epochs(study: &Study, plane: &Plane, epsilon: usize) -> Markup {
     html! {
         @for c in points {
             @let (x, y) = plane.at(study, epsilon, c);
-            text.tick x=(Px(x)) y=(Px(y + 17.0)) text-anchor="middle" { (study.candidate(c).epoch) }
+            text.tick x=(Px(x)) y=(Px(y + 17.0)) text-anchor="middle" { (study.candidate(c).when()) }
         }
     }
 }

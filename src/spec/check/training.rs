@@ -1,7 +1,7 @@
 //! Ranges of methods, and of the options that go with them.
 
-use super::{MAX_STEPS, Problem, Radii, Ranges, radius};
-use crate::spec::method::{Augment, Awp, Method};
+use super::{MAX_EPOCHS, MAX_STEPS, Problem, Radii, Ranges, radius};
+use crate::spec::method::{Augment, Awp, Method, StopEarly};
 use crate::spec::recipe::Norm;
 use crate::spec::section::Section;
 use crate::spec::sweep::Recipe;
@@ -67,6 +67,28 @@ impl Ranges<'_> {
     }
 }
 
+impl Ranges<'_> {
+    pub(super) fn stop_early(&mut self, rule: Option<&StopEarly>, radii: Radii) {
+        let Some(rule) = rule else { return };
+        let help = "it is a share of the training set, taken out of training; 0.1 is usual";
+        let fits = rule.fraction > 0.0 && rule.fraction <= 0.5;
+        self.require_or(fits, "fraction", "above 0 and at most 0.5", rule.fraction, help);
+        self.whole("every", rule.every, 1, MAX_EPOCHS);
+        self.whole("patience", rule.patience, 1, MAX_EPOCHS);
+        self.whole("steps", rule.steps, 1, MAX_STEPS);
+        if let Some(epsilon) = rule.epsilon {
+            self.require(epsilon > 0.0, "epsilon", "above 0", epsilon);
+            self.problems.extend(radius(
+                epsilon,
+                "epsilon",
+                self.place("epsilon"),
+                rule.norm.unwrap_or_default(),
+                radii,
+            ));
+        }
+    }
+}
+
 /// What is wrong with an option beside the rest of its recipe; the place is left to the caller.
 pub(in crate::spec) fn contradiction(section: Section, recipe: &Recipe) -> Option<Problem> {
     let kind = recipe.method.kind();
@@ -76,6 +98,16 @@ pub(in crate::spec) fn contradiction(section: Section, recipe: &Recipe) -> Optio
                 .label("only beside pgd, fast_at, trades and mart")
                 .help("limit this to the points it applies to: vary it in `grid` with `when: {method: [pgd, fast_at, trades, mart]}` beside it"),
         ),
+        Section::StopEarly
+            if recipe.method.ball().is_none()
+                && recipe.options.stop_early.as_ref().is_some_and(|rule| rule.epsilon.is_none()) =>
+        {
+            Some(
+                Problem::unplaced(format!("`stop_early` beside `{kind}` has no `epsilon`"))
+                    .label("how far does the validation attack go?")
+                    .help("add for example `epsilon: 0.1`; other methods lend it their own"),
+            )
+        }
         Section::Method if matches!(recipe.method, Method::Ibp { .. }) && !recipe.model.has_trainable_bounds() => Some(
             Problem::unplaced(format!("`ibp` cannot train `{}`", recipe.model.kind()))
                 .label("needs interval bounds through every layer")

@@ -82,6 +82,9 @@ refused! {
     path_into_an_option: around("model: mlp, method: {pgd: {epsilon: 0.1}}", "grid:\n  - {awp.gamma: [0.005, 0.01]}", "epsilons: [0]");
     augmentation_with_an_unknown_field: trial("model: mlp, method: natural, augment: {crops: 4}");
     all_smoothed_away: trial("model: mlp, method: natural, label_smoothing: 1");
+    early_stopping_without_a_radius: trial("model: mlp, method: natural, stop_early: {patience: 3}");
+    early_stopping_on_everything: trial("model: mlp, method: {pgd: {epsilon: 0.1}}, stop_early: {fraction: 1}");
+    unknown_precision: trial("model: mlp, method: natural, precision: fp16");
     misspelt_attack_loss: evaluate("epsilons: [0, 0.1], attacks: [{apgd: {loss: dlr-targeted}}]");
     misspelt_search: evaluate("epsilons: [0, 0.1], search: binary");
     attack_without_targets: evaluate("epsilons: [0, 0.1], attacks: [{apgd: {loss: dlr_targeted, targets: 0}}]");
