@@ -32,3 +32,5 @@ pub mod proto;
 pub mod report;
 pub mod spec;
 pub mod telemetry;
+pub mod trust;
+pub mod witness;

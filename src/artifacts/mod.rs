@@ -1,4 +1,4 @@
-//! Blobs by content hash: checkpoints today, witnesses later.
+//! Blobs by content hash: checkpoints and witnesses, each sort in a folder of its own.
 //!
 //! A folder of files named by the BLAKE3 of their bytes. Writing goes through a temporary file and
 //! a rename, so a name is either absent or complete; reading verifies, so a damaged file is found
@@ -52,21 +52,28 @@ pub enum ArtifactError {
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
+    /// Of its files' names.
+    ending: &'static str,
 }
 
 impl Store {
-    /// Opens, and makes, the folder.
+    /// Opens, and makes, a folder of checkpoints.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn open(dir: &Path) -> Result<Store, ArtifactError> {
         fs::create_dir_all(dir).map_err(|source| ArtifactError::Io { dir: dir.into(), source })?;
-        Ok(Store { dir: dir.into() })
+        Ok(Store { dir: dir.into(), ending: "safetensors" })
+    }
+
+    /// The witnesses that belong to a folder of checkpoints: beside it, made when the first ones come.
+    pub fn witnesses(&self) -> Store {
+        Store { dir: self.dir.with_file_name("witnesses"), ending: "safetensors.gz" }
     }
 
     /// The file of an artifact, whether or not it is there.
     pub fn path(&self, id: &ArtifactId) -> PathBuf {
-        self.dir.join(format!("{id}.safetensors"))
+        self.dir.join(format!("{id}.{}", self.ending))
     }
 
     pub fn contains(&self, id: &ArtifactId) -> bool {
@@ -93,6 +100,7 @@ impl Store {
     /// When the folder cannot be written.
     pub fn begin(&self) -> Result<Upload, ArtifactError> {
         let mut file = tempfile::Builder::new();
+        fs::create_dir_all(&self.dir).map_err(|source| self.io(source))?;
         // As any new file: whoever may read the folder may read the checkpoint.
         file.prefix(".uploading-").permissions(fs::Permissions::from_mode(0o666));
         let file = file.tempfile_in(&self.dir).map_err(|source| self.io(source))?;
@@ -173,6 +181,18 @@ mod tests {
         let id = store.put(b"weights").unwrap();
         assert_eq!(store.put(b"weights").unwrap(), id);
         assert_eq!(store.get(&id).unwrap(), b"weights");
+    }
+
+    #[test]
+    fn witnesses_lie_beside_checkpoints_once_there_are_some() {
+        let (dir, store) = store();
+        let witnesses = store.witnesses();
+        let folder = dir.path().join("witnesses");
+        assert!(!folder.exists());
+        let id = witnesses.put(b"images").unwrap();
+        assert!(folder.join(format!("{id}.safetensors.gz")).exists());
+        assert_eq!(witnesses.get(&id).unwrap(), b"images");
+        assert!(!store.contains(&id));
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! What workers hand in, checked before it is believed.
 
 use crate::artifacts::{ArtifactId, Store};
-use crate::ledger::{CheckpointAnswer, EvaluateAnswer};
+use crate::ledger::{CheckpointAnswer, EvaluateAnswer, WitnessAnswer};
 use crate::outcome::Level;
 use crate::plan::Question;
 use crate::plan::facts::Facts;
 use crate::proto;
+use crate::spec::Witnesses;
+use crate::trust::Trust;
 
 /// An answer that has been checked against its question.
 pub(super) enum Answer {
     Train(Vec<CheckpointAnswer>),
-    Evaluate(EvaluateAnswer),
+    Evaluate(Box<EvaluateAnswer>),
 }
 
 impl Answer {
@@ -34,11 +36,43 @@ impl Answer {
                 }
                 let levels = sent.levels.iter().map(|&level| Level(level as u16)).collect();
                 let (family, epsilons) = (question.family(), question.epsilons.clone());
-                Ok(Answer::Evaluate(EvaluateAnswer { family, epsilons, first, levels }))
+                let witnesses = check_witnesses(&sent, question.witnesses, store)?;
+                let trust = check_trust(&sent.trust)?;
+                let answer = EvaluateAnswer { family, epsilons, first, levels, witnesses, trust };
+                Ok(Answer::Evaluate(Box::new(answer)))
             }
             _ => Err("the answer is not of the question's kind".into()),
         }
     }
+}
+
+/// Whether they hold is for `epsweep audit` to say; here they must be there when they were asked for.
+fn check_witnesses(
+    sent: &proto::EvaluateAnswer,
+    asked: Witnesses,
+    store: &Store,
+) -> Result<Option<WitnessAnswer>, String> {
+    if asked.is_none() {
+        return Ok(None);
+    }
+    let id = ArtifactId::parse(&sent.witnesses).ok_or("the question asks for witnesses, and the answer names none")?;
+    if !store.witnesses().contains(&id) {
+        return Err(format!("witnesses {id} were never uploaded"));
+    }
+    Ok(Some(WitnessAnswer { artifact: sent.witnesses.clone(), count: sent.witness_count, bytes: sent.witness_bytes }))
+}
+
+/// Facts are shown to people and added up: they must be what src/trust.rs describes, and small.
+fn check_trust(sent: &[u8]) -> Result<Option<Trust>, String> {
+    if sent.is_empty() {
+        return Ok(None);
+    }
+    let trust: Trust = serde_json::from_slice(sent).map_err(|error| format!("the facts about trust: {error}"))?;
+    let long = trust.members.len() > 64 || trust.members.iter().any(|member| member.name.len() > 64);
+    if long || trust.labels.len() > 1_000_000 {
+        return Err("the facts about trust are too many".into());
+    }
+    Ok(Some(trust))
 }
 
 fn check_checkpoint(sent: proto::Checkpoint, epochs: u32, store: &Store) -> Result<CheckpointAnswer, String> {

@@ -2,7 +2,7 @@
 
 use super::core::{CoreGone, Handle};
 use super::{PROTOCOL, ServerOptions};
-use crate::artifacts::{ArtifactError, ArtifactId};
+use crate::artifacts::{ArtifactError, ArtifactId, Store};
 use crate::engine::{Failure, Lease, Verdict};
 use crate::ledger::WorkerInfo;
 use crate::proto::worker_service_server::WorkerService;
@@ -68,11 +68,12 @@ impl Workers {
     /// Takes an upload in. The outer error is the stream's, the inner one the store's.
     async fn receive(
         &self,
+        store: &Store,
         id: ArtifactId,
         first: PutArtifactRequest,
         mut rest: Streaming<PutArtifactRequest>,
     ) -> Result<Result<(), ArtifactError>, Status> {
-        let mut upload = match self.core.store.begin() {
+        let mut upload = match store.begin() {
             Ok(upload) => upload,
             Err(error) => return Ok(Err(error)),
         };
@@ -193,10 +194,15 @@ impl WorkerService for Workers {
         let mut stream = request.into_inner();
         let first = stream.message().await?.ok_or_else(|| Status::invalid_argument("an upload begins with its id"))?;
         let id = artifact_id(&first.id)?;
-        if self.core.store.contains(&id) {
+        let store = match first.kind.as_str() {
+            "" | "checkpoint" => self.core.store.clone(),
+            "witnesses" => self.core.store.witnesses(),
+            other => return Err(Status::invalid_argument(format!("there are no artifacts of kind {other:?}"))),
+        };
+        if store.contains(&id) {
             return Ok(Response::new(PutArtifactResponse {}));
         }
-        match self.receive(id, first, stream).await? {
+        match self.receive(&store, id, first, stream).await? {
             Ok(()) => Ok(Response::new(PutArtifactResponse {})),
             Err(error) => {
                 let status = artifact_status(&error);

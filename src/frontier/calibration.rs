@@ -54,6 +54,7 @@ impl World {
                         train_seconds: 0.0,
                         facts: Default::default(),
                         levels,
+                        trust: Vec::new(),
                     }],
                 }
             })

@@ -2,6 +2,7 @@
 
 use crate::outcome::Level;
 use crate::plan::facts::Facts;
+use crate::trust::Trust;
 
 /// All results of one sweep. Read from the ledger, possibly before the sweep has finished.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +68,9 @@ pub struct CheckpointResults {
     /// One list per attack of [`Results::attacks`], one [`Level`] per test example;
     /// [`Level::UNKNOWN`] where a shard is still missing.
     pub levels: Vec<Vec<Level>>,
+    /// One per attack, over all its shards: what its evaluation noticed. `None` where it was done by
+    /// an earlier release; empty where nothing is known of any attack.
+    pub trust: Vec<Option<Trust>>,
 }
 
 impl CheckpointResults {

@@ -14,6 +14,7 @@ pub fn one_trial(epsilons: &[f64], levels: &[&[Level]]) -> Results {
         train_seconds: 1.0,
         facts: Facts::default(),
         levels: levels.iter().map(|l| l.to_vec()).collect(),
+        trust: Vec::new(),
     };
     Results {
         sweep: "one".into(),
@@ -153,7 +154,7 @@ fn checkpoint(
     }
     let train_loss = 2.3 * (1.0 - progress) + 0.05;
     let train_seconds = 0.8 * f64::from(epoch) * (1.0 + uniform(rng));
-    CheckpointResults { epoch, train_loss, train_seconds, facts: Facts::default(), levels }
+    CheckpointResults { epoch, train_loss, train_seconds, facts: Facts::default(), levels, trust: Vec::new() }
 }
 
 pub fn uniform(rng: &mut ChaCha8Rng) -> f64 {

@@ -16,3 +16,23 @@ CREATE VIEW IF NOT EXISTS facts AS
          json_extract(f.facts, '$.pgd_accuracy') AS pgd_accuracy,
          json_extract(f.facts, '$.collapsed') AS collapsed
   FROM sweep_trials t JOIN checkpoint_facts f ON f.train = t.train;
+
+-- The adversarial examples of an evaluation that asked for them: a file in witnesses/.
+CREATE TABLE IF NOT EXISTS witness_files (
+  task BLOB PRIMARY KEY,
+  artifact TEXT NOT NULL,
+  count INTEGER NOT NULL,
+  bytes INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- What an evaluation noticed about network and attack: JSON of trust::Trust.
+CREATE TABLE IF NOT EXISTS trust (task BLOB PRIMARY KEY, facts TEXT NOT NULL) WITHOUT ROWID;
+
+-- Documented: which file holds the adversarial examples of a checkpoint, attack and shard.
+CREATE VIEW IF NOT EXISTS witnesses AS
+  SELECT s.name AS sweep, t.trial, t.config, t.seed, k.epoch, k.attack, e.first AS first_example, w.artifact, w.count, w.bytes
+  FROM live_sweeps s
+  JOIN sweep_tasks k ON k.sweep = s.id AND k.kind = 'evaluate'
+  JOIN sweep_trials t ON t.sweep = s.id AND t.position = k.trial
+  JOIN evaluate_answers e ON e.task = k.task
+  JOIN witness_files w ON w.task = k.task;

@@ -8,9 +8,11 @@
 mod history;
 mod read;
 mod store;
+mod witnesses;
 
 pub use read::{FailedTask, SweepResults};
-pub use store::{CheckpointAnswer, Cost, EvaluateAnswer, NewSweep, StoredSweep, WorkerInfo};
+pub use store::{CheckpointAnswer, Cost, EvaluateAnswer, NewSweep, StoredSweep, WitnessAnswer, WorkerInfo};
+pub use witnesses::StoredWitnesses;
 
 use crate::engine::SweepId;
 use rusqlite::{Connection, OpenFlags};
@@ -139,6 +141,7 @@ impl Ledger {
         }
         let transaction = self.connection.transaction().map_err(fails)?;
         transaction.execute_batch(include_str!("schema.sql")).map_err(fails)?;
+        transaction.execute_batch(ADDITIONS).map_err(fails)?;
         transaction
             .execute(
                 "INSERT INTO meta VALUES ('schema_version', ?1), ('created_by', ?2)",

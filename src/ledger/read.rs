@@ -4,8 +4,8 @@ use super::{Cost, Ledger, LedgerError, StoredSweep, WorkerInfo, is_missing_table
 use crate::engine::{Failure, Record};
 use crate::frontier::results::{CheckpointResults, Results, TrialResults, TrialStatus};
 use crate::outcome::Level;
-use crate::plan::facts::Facts;
 use crate::plan::{Plan, Task, TaskKey, Work};
+use crate::trust::Trust;
 use rusqlite::OptionalExtension;
 use std::collections::{HashMap, HashSet};
 
@@ -31,6 +31,16 @@ pub struct SweepResults {
     /// Tasks answered, and tasks in all.
     pub answered: usize,
     pub tasks: usize,
+}
+
+/// By training run and epoch.
+type ByCheckpoint = HashMap<(TaskKey, u32), Evaluated>;
+
+/// What is known of one checkpoint, by attack.
+#[derive(Default)]
+struct Evaluated {
+    levels: Vec<Vec<Level>>,
+    trust: Vec<Option<Trust>>,
 }
 
 impl Ledger {
@@ -114,17 +124,12 @@ impl Ledger {
 
     /// The levels of every checkpoint, by training run and epoch: one list per attack. Marks the
     /// trials that still lack a shard, and counts the shards that are there.
-    #[allow(clippy::type_complexity)]
-    fn levels(
-        &self,
-        plan: &Plan,
-        open: &mut [bool],
-    ) -> Result<(HashMap<(TaskKey, u32), Vec<Vec<Level>>>, usize), LedgerError> {
+    fn levels(&self, plan: &Plan, open: &mut [bool]) -> Result<(ByCheckpoint, usize), LedgerError> {
         let fails = |source| self.fails(source);
         let mut statement =
             self.connection.prepare("SELECT levels FROM evaluate_answers WHERE task = ?1").map_err(fails)?;
         let attacks = plan.sweep.evaluate.attacks.len();
-        let mut levels = HashMap::new();
+        let mut levels = ByCheckpoint::new();
         let mut answered = 0;
         for task in &plan.tasks {
             let Work::Evaluate { epoch, attack, examples } = task.work else { continue };
@@ -140,10 +145,14 @@ impl Ledger {
                 .filter(|shard: &Vec<Level>| shard.len() == (examples[1] - examples[0]) as usize)
                 .ok_or_else(|| self.corrupt(format!("the levels of task {}", task.key.short())))?;
             let train = plan.trials[task.trial as usize].key;
-            let all = levels
-                .entry((train, epoch))
-                .or_insert_with(|| vec![vec![Level::UNKNOWN; plan.examples as usize]; attacks]);
-            all[usize::from(attack)][examples[0] as usize..examples[1] as usize].copy_from_slice(&shard);
+            let all = levels.entry((train, epoch)).or_insert_with(|| Evaluated {
+                levels: vec![vec![Level::UNKNOWN; plan.examples as usize]; attacks],
+                trust: vec![None; attacks],
+            });
+            all.levels[usize::from(attack)][examples[0] as usize..examples[1] as usize].copy_from_slice(&shard);
+            if let Some(trust) = self.trust(task.key)? {
+                all.trust[usize::from(attack)].get_or_insert_default().merge(&trust);
+            }
         }
         Ok((levels, answered))
     }
@@ -152,7 +161,7 @@ impl Ledger {
         &self,
         train: TaskKey,
         keep: &[u32],
-        levels: &mut HashMap<(TaskKey, u32), Vec<Vec<Level>>>,
+        levels: &mut ByCheckpoint,
     ) -> Result<Vec<CheckpointResults>, LedgerError> {
         let query = || -> rusqlite::Result<Vec<CheckpointResults>> {
             let sql = "SELECT epoch, train_loss, train_seconds FROM train_answers WHERE train = ?1 ORDER BY epoch";
@@ -160,14 +169,16 @@ impl Ledger {
             let rows = statement.query_map([train.0], |row| {
                 let epoch = row.get(0)?;
                 let (train_loss, train_seconds) = (row.get(1)?, row.get(2)?);
-                Ok(CheckpointResults { epoch, train_loss, train_seconds, facts: Facts::default(), levels: Vec::new() })
+                let (facts, levels, trust) = Default::default();
+                Ok(CheckpointResults { epoch, train_loss, train_seconds, facts, levels, trust })
             })?;
             rows.collect()
         };
         let mut found = query().map_err(|source| self.fails(source))?;
         found.retain(|checkpoint| keep.contains(&checkpoint.epoch));
         for checkpoint in &mut found {
-            checkpoint.levels = levels.remove(&(train, checkpoint.epoch)).unwrap_or_default();
+            let found = levels.remove(&(train, checkpoint.epoch)).unwrap_or_default();
+            (checkpoint.levels, checkpoint.trust) = (found.levels, found.trust);
             checkpoint.facts = self.facts(train, checkpoint.epoch)?;
         }
         Ok(found)

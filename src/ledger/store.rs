@@ -6,6 +6,7 @@ use crate::engine::SweepId;
 use crate::outcome::{Known, Level};
 use crate::plan::facts::Facts;
 use crate::plan::{Plan, TaskKey, Work};
+use crate::trust::Trust;
 use rusqlite::OptionalExtension;
 
 /// A sweep as it was handed in.
@@ -51,6 +52,17 @@ pub struct EvaluateAnswer {
     pub epsilons: Vec<f64>,
     pub first: u32,
     pub levels: Vec<Level>,
+    /// Where the question asked for them.
+    pub witnesses: Option<WitnessAnswer>,
+    pub trust: Option<Trust>,
+}
+
+/// The adversarial examples of one shard: a file in `witnesses/`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WitnessAnswer {
+    pub artifact: String,
+    pub count: u32,
+    pub bytes: u64,
 }
 
 /// What an attempt took.
@@ -218,7 +230,15 @@ impl Ledger {
         self.execute(
             "INSERT OR IGNORE INTO evaluate_answers VALUES (?1, ?2, ?3, ?4, ?5)",
             (task.0, answer.family.0, to_json(&answer.epsilons), answer.first, to_json(&answer.levels)),
-        )
+        )?;
+        if let Some(WitnessAnswer { artifact, count, bytes }) = &answer.witnesses {
+            let sql = "INSERT OR IGNORE INTO witness_files VALUES (?1, ?2, ?3, ?4)";
+            self.execute(sql, (task.0, artifact, count, *bytes as i64))?;
+        }
+        if let Some(trust) = &answer.trust {
+            self.execute("INSERT OR IGNORE INTO trust VALUES (?1, ?2)", (task.0, to_json(trust)))?;
+        }
+        Ok(())
     }
 
     /// Stores what an accepted attempt took.

@@ -10,6 +10,7 @@ use crate::frontier::results::TrialStatus;
 use crate::outcome::{Known, Level};
 use crate::plan::TaskKey;
 use crate::plan::facts::Facts;
+use crate::trust::Trust;
 use story::Story;
 use tempfile::{TempDir, tempdir};
 
@@ -209,6 +210,8 @@ fn the_first_answer_stays() {
         epsilons: vec![0.1, 0.2],
         first: 0,
         levels: vec![Level(level); 3],
+        witnesses: None,
+        trust: None,
     };
     let checkpoint = |loss| CheckpointAnswer {
         epoch: 1,
@@ -336,4 +339,39 @@ fn facts_are_read_back_also_into_a_ledger_that_had_no_room_for_them() {
     ledger.commit().unwrap();
     assert_eq!(ledger.facts(train, 5).unwrap(), facts);
     assert_eq!(ledger.facts(train, 4).unwrap(), Facts::default());
+}
+
+#[test]
+fn witnesses_and_trust_are_read_back_also_into_a_ledger_that_had_no_room_for_them() {
+    let (dir, ledger) = filled();
+    // As the first release left it.
+    ledger.connection.execute_batch("DROP VIEW witnesses; DROP TABLE witness_files; DROP TABLE trust").unwrap();
+    drop(ledger);
+    let old = Ledger::read(dir.path()).unwrap();
+    assert_eq!((old.witness_files().unwrap(), old.trust(TaskKey([1; 32])).unwrap()), (vec![], None));
+    drop(old);
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    assert_eq!(history(&ledger), records(), "nothing else has changed");
+    let trust = Trust { attacked: 2, softmax_outputs: true, ..Trust::default() };
+    let answer = EvaluateAnswer {
+        family: TaskKey([7; 32]),
+        epsilons: vec![0.1],
+        first: 5,
+        levels: vec![Level(1), Level(2)],
+        witnesses: Some(WitnessAnswer { artifact: "a".into(), count: 1, bytes: 90 }),
+        trust: Some(trust.clone()),
+    };
+    ledger.store_levels(TaskKey([1; 32]), &answer).unwrap();
+    ledger.commit().unwrap();
+    let stored = StoredWitnesses {
+        task: TaskKey([1; 32]),
+        artifact: "a".into(),
+        count: 1,
+        bytes: 90,
+        epsilons: vec![0.1],
+        first: 5,
+        levels: answer.levels,
+    };
+    assert_eq!(ledger.witness_files().unwrap(), [stored]);
+    assert_eq!(ledger.trust(TaskKey([1; 32])).unwrap(), Some(trust));
 }

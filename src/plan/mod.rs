@@ -202,6 +202,7 @@ impl Plan {
             examples,
             batch_size: evaluate.batch_size,
             seed: self.sweep.seed,
+            witnesses: evaluate.witnesses,
         }
     }
 }

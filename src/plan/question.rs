@@ -5,7 +5,7 @@
 //! can check that the question is the one its key names, and a worker in another language needs a
 //! JSON parser and nothing else. Where data lies on disk is not part of the question; its digest is.
 
-use crate::spec::{Attack, Method, Model, Norm, Optimizer, Options, Schedule, Search};
+use crate::spec::{Attack, Method, Model, Norm, Optimizer, Options, Schedule, Search, Witnesses};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -133,13 +133,17 @@ pub struct EvaluateQuestion {
     pub batch_size: u32,
     /// Seeds the random starts, together with the example's index, the epsilon and the restart.
     pub seed: u64,
+    /// Which adversarial examples belong to the answer. They change no level, but an answer without
+    /// them is another answer. Left out where there are none, so that the keys of older questions stay.
+    #[serde(default, skip_serializing_if = "Witnesses::is_none")]
+    pub witnesses: Witnesses,
 }
 
 impl EvaluateQuestion {
-    /// The same question with the epsilon grid left out: answers of one family can be reused for
-    /// one another epsilon by epsilon, see [`crate::outcome::Known`].
+    /// The same question with the epsilon grid and the witnesses left out: answers of one family can be
+    /// reused for one another epsilon by epsilon, see [`crate::outcome::Known`].
     pub fn family(&self) -> TaskKey {
-        let bare = EvaluateQuestion { epsilons: Vec::new(), ..self.clone() };
+        let bare = EvaluateQuestion { epsilons: Vec::new(), witnesses: Witnesses::None, ..self.clone() };
         Question::Evaluate(bare).key()
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::data::DataInfo;
 use crate::plan::question::DataId;
-use crate::spec::{self, Attack, Norm, Search};
+use crate::spec::{self, Attack, Norm, Search, Witnesses};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -107,6 +107,7 @@ fn the_canonical_bytes_of_an_evaluate_question_are_these() {
         examples: [128, 256],
         batch_size: 128,
         seed: 7,
+        witnesses: Witnesses::None,
     };
     let bytes =
         |question: &EvaluateQuestion| String::from_utf8(Question::Evaluate(question.clone()).canonical()).unwrap();
@@ -120,6 +121,9 @@ fn the_canonical_bytes_of_an_evaluate_question_are_these() {
     let before = bytes(&question);
     question.search = Search::Bisect;
     assert_eq!(bytes(&question), before.replace(r#","epsilons""#, r#","search":"bisect","epsilons""#), "{WHY}");
+    question.search = Search::Ascending;
+    question.witnesses = Witnesses::Break;
+    assert_eq!(bytes(&question), before.replace(r#""seed":7"#, r#""seed":7,"witnesses":"break""#), "{WHY}");
 }
 
 #[test]
@@ -157,7 +161,8 @@ evaluate:
   search: SEARCH
 ";
     let of = |search| {
-        let plan = plan(&text.replace("SEARCH", search));
+        let witnesses = if search == "bisect" { "break" } else { "none" };
+        let plan = plan(&text.replace("SEARCH", &format!("{search}\n  witnesses: {witnesses}")));
         (0..plan.tasks.len() as u32).map(|position| plan.question(position)).collect::<Vec<_>>()
     };
     let closing_in = of("bisect").into_iter().filter(|question| matches!(question, Question::Evaluate(_)));
@@ -210,6 +215,8 @@ fn others(value: &Value) -> Vec<Value> {
                 "rand",
                 "fp32",
                 "bf16",
+                "break",
+                "all",
                 &digit,
             ];
             words.into_iter().filter(|word| word != text).map(Value::from).collect()
@@ -229,7 +236,8 @@ fn changing_any_one_value_changes_the_key() {
 }
 
 #[test]
-fn a_family_forgets_the_epsilons_and_nothing_else() {
+fn a_family_forgets_the_epsilons_and_the_witnesses_and_nothing_else() {
+    let forgotten = |path: &str| path.starts_with("/evaluate/epsilons") || path == "/evaluate/witnesses";
     for question in samples() {
         let Question::Evaluate(question) = question else { continue };
         let family = question.family();
@@ -237,7 +245,7 @@ fn a_family_forgets_the_epsilons_and_nothing_else() {
         assert_eq!(more.family(), family);
         for (path, changed) in changed(&Question::Evaluate(question)) {
             let Question::Evaluate(changed) = changed else { unreachable!("its kind was not changed") };
-            assert_eq!(changed.family() == family, path.starts_with("/evaluate/epsilons"), "{path}");
+            assert_eq!(changed.family() == family, forgotten(&path), "{path}");
         }
     }
 }

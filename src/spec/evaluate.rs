@@ -6,12 +6,13 @@ use super::document::{fields, missing};
 use super::error::{Problem, Problems, Span};
 use super::format;
 use super::recipe::{Attack, Norm};
-use super::sweep::{Dataset, EvalEpochs, Evaluate, NamedAttack};
+use super::sweep::{Dataset, EvalEpochs, Evaluate, NamedAttack, Witnesses};
 use super::values::values;
 use super::yaml::{Kind, Map, Node};
 use std::rc::Rc;
 
-pub(super) const KEYS: [&str; 7] = ["epochs", "norm", "epsilons", "attacks", "test_examples", "batch_size", "search"];
+pub(super) const KEYS: [&str; 8] =
+    ["epochs", "norm", "epsilons", "attacks", "test_examples", "batch_size", "search", "witnesses"];
 
 /// Outcomes are stored as positions in the epsilon grid, 16 bits each; curves this fine help nobody.
 const MAX_EPSILONS: usize = 10_000;
@@ -50,8 +51,13 @@ pub(super) fn read(node: &Node, dataset: Option<&Dataset>, radii: Radii, problem
         Some(node) => Some(problems.keep(decode(node, "search"))?),
         None => None,
     };
+    let witnesses = match part("witnesses") {
+        Some(node) => problems.keep(decode(node, "witnesses"))?,
+        None => Witnesses::default(),
+    };
     Some(Evaluate {
         search,
+        witnesses,
         epochs: epochs?,
         norm,
         epsilons: epsilons?,

@@ -7,7 +7,7 @@
 use super::method::{Augment, Awp, Method, Precision, StopEarly};
 use super::recipe::{Attack, Model, Norm, Optimizer, Schedule, Search};
 use super::section::Section;
-use super::sweep::Dataset;
+use super::sweep::{Dataset, Witnesses};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
@@ -134,6 +134,8 @@ struct Evaluation {
     batch_size: Option<u32>,
     /// `ascending` for fgsm and pgd, `bisect` for the other attacks when absent.
     search: Option<Search>,
+    /// Which adversarial examples are kept, for `epsweep audit` and `epsweep witnesses`; `none` when absent.
+    witnesses: Option<Witnesses>,
 }
 
 /// An epoch, or `final`: the last one of each trial.

@@ -211,6 +211,27 @@ pub struct Evaluate {
     pub batch_size: u32,
     /// For all attacks; `None` means each attack's usual one.
     pub search: Option<Search>,
+    pub witnesses: Witnesses,
+}
+
+/// Which adversarial examples an evaluation keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Witnesses {
+    /// None: they are verified, counted and dropped.
+    #[default]
+    None,
+    /// For each broken example the one at its level, the smallest epsilon that broke it.
+    Break,
+    /// Every one that made an example's level smaller.
+    All,
+}
+
+impl Witnesses {
+    /// Whether this is what questions meant before there was a choice.
+    pub fn is_none(&self) -> bool {
+        *self == Witnesses::None
+    }
 }
 
 impl Evaluate {

@@ -48,16 +48,33 @@ pub enum FetchError {
     Cache(#[from] ArtifactError),
 }
 
+/// What an artifact is, in the coordinator's words.
+#[derive(Debug, Clone, Copy)]
+pub enum Sort {
+    Checkpoint,
+    Witnesses,
+}
+
+impl Sort {
+    fn word(self) -> String {
+        match self {
+            Sort::Checkpoint => "checkpoint".into(),
+            Sort::Witnesses => "witnesses".into(),
+        }
+    }
+}
+
 /// Stores an artifact at the coordinator, through outages.
 ///
 /// # Errors
 /// When the coordinator refuses it or is gone for too long.
-pub async fn upload(link: &Link, id: &ArtifactId, content: &[u8]) -> Result<(), LinkError> {
+pub async fn upload(link: &Link, sort: Sort, id: &ArtifactId, content: &[u8]) -> Result<(), LinkError> {
     let content = tonic::codegen::Bytes::copy_from_slice(content);
     link.call(TRANSFER_TIMEOUT, |mut client, timeout| {
         let (id, content) = (id.to_string(), content.clone());
         let pieces = (0..content.len().max(1)).step_by(PIECE).map(move |start| PutArtifactRequest {
             id: if start == 0 { id.clone() } else { String::new() },
+            kind: if start == 0 { sort.word() } else { String::new() },
             chunk: content.slice(start..(start + PIECE).min(content.len())),
         });
         async move { client.put_artifact(bounded(tokio_stream::iter(pieces), timeout)).await }

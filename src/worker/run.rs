@@ -2,7 +2,7 @@
 
 use super::fetch::{self, DataCache};
 use super::link::{Identity, Link, LinkError, bounded, parse_leases};
-use super::slots::{self, Answer, Done, Job, Shared};
+use super::slots::{self, Answer, Done, Job, Packed, Shared};
 use crate::lab::{Checkpoint, Device, Passes};
 use epsweep::artifacts::{ArtifactError, ArtifactId, Store};
 use epsweep::coordinator::Bearer;
@@ -275,9 +275,17 @@ impl Worker {
                 }
                 (commit_request::Answer::Train(TrainAnswer { checkpoints: sent }), passes)
             }
-            Answer::Evaluate { levels, passes } => {
-                let levels = levels.iter().map(|level| u32::from(level.0)).collect();
-                (commit_request::Answer::Evaluate(EvaluateAnswer { levels }), passes)
+            Answer::Evaluate { levels, passes, trust, witnesses } => {
+                let mut answer = EvaluateAnswer {
+                    levels: levels.iter().map(|level| u32::from(level.0)).collect(),
+                    trust: serde_json::to_vec(&trust).expect("facts are numbers and names").into(),
+                    ..EvaluateAnswer::default()
+                };
+                if let Some(packed) = witnesses {
+                    (answer.witness_count, answer.witness_bytes) = (packed.count, packed.content.len() as u64);
+                    answer.witnesses = self.upload_witnesses(packed).await?;
+                }
+                (commit_request::Answer::Evaluate(answer), passes)
             }
         };
         let Passes { forwards, backwards, examples } = passes;
@@ -305,7 +313,7 @@ impl Worker {
             tracing::warn!(%error, "cannot keep the checkpoint in the local cache");
             ArtifactId::of(&checkpoint.weights)
         });
-        fetch::upload(&self.link, &id, &checkpoint.weights).await?;
+        fetch::upload(&self.link, fetch::Sort::Checkpoint, &id, &checkpoint.weights).await?;
         Ok(proto::Checkpoint {
             epoch: checkpoint.epoch,
             train_loss: checkpoint.train_loss,
@@ -314,6 +322,13 @@ impl Worker {
             bytes: checkpoint.weights.len() as u64,
             facts: serde_json::to_string(&checkpoint.facts).expect("facts hold finite numbers"),
         })
+    }
+
+    /// Stores witnesses at the coordinator; returns their id.
+    async fn upload_witnesses(&self, packed: Packed) -> Result<String, LinkError> {
+        let id = ArtifactId::of(&packed.content);
+        fetch::upload(&self.link, fetch::Sort::Witnesses, &id, &packed.content).await?;
+        Ok(id.to_string())
     }
 
     async fn report_failure(&self, lease: Lease, failure: Failure, message: String) -> Result<(), LinkError> {

@@ -7,6 +7,8 @@ use epsweep::engine::{Failure, Lease};
 use epsweep::outcome::{Known, Level};
 use epsweep::plan::{ALGORITHM_VERSION, EvaluateQuestion, Question, TaskKey, TrainQuestion};
 use epsweep::proto;
+use epsweep::trust::Trust;
+use epsweep::witness::WitnessFile;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +38,13 @@ pub struct Done {
 
 pub enum Answer {
     Train { checkpoints: Vec<lab::Checkpoint>, passes: Passes },
-    Evaluate { levels: Vec<Level>, passes: Passes },
+    Evaluate { levels: Vec<Level>, passes: Passes, trust: Trust, witnesses: Option<Packed> },
+}
+
+/// A file of witnesses, ready to be stored.
+pub struct Packed {
+    pub content: Vec<u8>,
+    pub count: u32,
 }
 
 /// What every slot shares.
@@ -136,7 +144,14 @@ fn evaluate(question: &EvaluateQuestion, job: &Job, shared: &Shared) -> Result<A
     let known: Vec<Known> = job.sent.known.iter().map(known).collect();
     let request = EvaluateRequest { question, data: &data, weights: &weights, known: &known, device: shared.device };
     let answer = lab::evaluate(request, &mut Follow(job))?;
-    Ok(Answer::Evaluate { levels: answer.levels, passes: answer.passes })
+    let witnesses = (!question.witnesses.is_none()).then(|| {
+        let members = answer.trust.members.iter().map(|member| member.name.clone()).collect();
+        let shape = data.test.shape().map(|size| size as usize);
+        let count = answer.witnesses.len() as u32;
+        let file = WitnessFile { question: question.clone(), members, shape, witnesses: answer.witnesses };
+        Packed { content: file.encode(), count }
+    });
+    Ok(Answer::Evaluate { levels: answer.levels, passes: answer.passes, trust: answer.trust, witnesses })
 }
 
 fn known(sent: &proto::Known) -> Known {

@@ -16,3 +16,4 @@ mod models;
 mod options;
 mod setting;
 mod training;
+mod witnesses;

@@ -10,7 +10,7 @@ use crate::lab::{
 };
 use epsweep::outcome::Known;
 use epsweep::plan::question::{ALGORITHM_VERSION, DataId, EvaluateQuestion, TaskKey, TrainQuestion};
-use epsweep::spec::{Attack, Method, Model, Norm, Optimizer, Options, Schedule, Search};
+use epsweep::spec::{Attack, Method, Model, Norm, Optimizer, Options, Schedule, Search, Witnesses};
 use std::path::Path;
 use tch::Tensor;
 
@@ -83,6 +83,7 @@ pub fn evaluation(model: Model, norm: Norm, attack: Attack, epsilons: &[f64], ex
         examples,
         batch_size: 16,
         seed: 7,
+        witnesses: Witnesses::None,
     }
 }
 

@@ -22,6 +22,7 @@
 use super::ball::{Ball, reaches};
 use super::flight::{Attack, Flight, Need, Stage, Survey, Tile};
 use super::gradient::{Slope, ascend, look, margin, predictions};
+use super::record::{Found, Record};
 use super::search::{Bracket, Probe};
 use super::{EvaluateAnswer, Passes, Watch};
 use crate::lab::models::Network;
@@ -67,7 +68,7 @@ pub struct Engine<'a> {
     levels: Vec<Level>,
     landed: usize,
     passes: Passes,
-    refuted: u64,
+    record: Record,
 }
 
 /// How many examples are in flight with batches of `rows`: with two queues, twice the rows make
@@ -95,6 +96,7 @@ impl<'a> Engine<'a> {
         ladder: Ladder<'a>,
         images: Images,
         [classes, first, rows]: [u32; 3],
+        record: Record,
     ) -> Engine<'a> {
         let count = images.count() as usize;
         let [channels, height, width] = images.shape();
@@ -121,7 +123,7 @@ impl<'a> Engine<'a> {
             levels: vec![Level::UNKNOWN; count],
             landed: 0,
             passes: Passes { examples: count as u64, ..Passes::default() },
-            refuted: 0,
+            record,
         }
     }
 
@@ -144,7 +146,8 @@ impl<'a> Engine<'a> {
             }
             watch.examples(self.landed, self.levels.len());
         }
-        Ok(EvaluateAnswer { levels: self.levels, passes: self.passes, refuted: self.refuted })
+        let (trust, witnesses) = self.record.finish();
+        Ok(EvaluateAnswer { levels: self.levels, passes: self.passes, refuted: trust.refuted, trust, witnesses })
     }
 
     /// Puts waiting examples into free slots.
@@ -214,6 +217,7 @@ impl<'a> Engine<'a> {
         let tile = self.tile(&flights, self.rows);
         let slope = ascend(self.network, &tile.points, |logits| self.objectives(&tile, logits));
         self.passes.gradient(flights.len() as i64);
+        self.record.gradients(&flights, &slope.gradient);
         self.answer(&tile, &slope);
     }
 
@@ -266,7 +270,11 @@ impl<'a> Engine<'a> {
                 }
                 Stage::Climb => self.go_on(flight, row, &mut orders),
                 Stage::Confirm => match self.rung(&flight, distances.get(row).copied()).filter(|_| wrong) {
-                    Some(rung) => self.confirmed(flight, rung, row, &mut orders),
+                    Some(rung) => {
+                        let (predicted, distance) = (named[row], distances[row]);
+                        self.record.found(&flight, &tile.points.get(row as i64), Found { rung, predicted, distance });
+                        self.confirmed(flight, rung, row, &mut orders);
+                    }
                     None => self.refute(flight, row, &mut orders),
                 },
             }
@@ -320,7 +328,7 @@ impl<'a> Engine<'a> {
 
     /// A success that does not hold: the climb goes on where it was.
     fn refute(&mut self, flight: Flight, row: usize, orders: &mut Orders) {
-        self.refuted += 1;
+        self.record.refuted();
         self.resume(flight, row, orders);
     }
 
@@ -390,6 +398,7 @@ impl<'a> Engine<'a> {
 
     fn finish(&mut self, slot: i64, example: usize, level: Level) {
         self.free.push(slot);
+        self.record.landed(example, level);
         self.land(example, level);
     }
 

@@ -8,6 +8,7 @@
 //! | [`fgsm`], [`pgd`], [`apgd`], [`fab`], [`square`] | where to step |
 //! | [`ball`], [`hyperplane`] | the threat model's geometry |
 //! | [`gradient`] | the objectives, and the slope that attacks follow |
+//! | [`record`] | what is kept besides levels: witnesses, and facts that say how far to trust them |
 //!
 //! A new attack implements [`flight::Attack`].
 
@@ -20,6 +21,7 @@ pub mod flight;
 pub mod gradient;
 pub mod hyperplane;
 pub mod pgd;
+pub mod record;
 pub mod search;
 pub mod square;
 
@@ -31,7 +33,10 @@ use engine::{Engine, Ladder};
 use epsweep::outcome::{Known, Level};
 use epsweep::plan::question::EvaluateQuestion;
 use epsweep::spec::{Attack, Norm};
+use epsweep::trust::Trust;
+use epsweep::witness::Witness;
 use flight::Attack as Move;
+use record::Record;
 use tch::{Device, Kind, Tensor};
 
 /// An evaluation to run.
@@ -46,17 +51,21 @@ pub struct EvaluateRequest<'a> {
 }
 
 /// What an evaluation found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EvaluateAnswer {
     /// One per example of the shard, over the question's epsilons.
     pub levels: Vec<Level>,
     pub passes: Passes,
     /// Successes of the search that the separate check did not confirm, and that do not count.
     pub refuted: u64,
+    /// What was noticed about the network and the attack.
+    pub trust: Trust,
+    /// Those that the question asks for, by example, then in the order they were found.
+    pub witnesses: Vec<Witness>,
 }
 
 /// Largest batch on a CPU. Bigger ones are no faster there, and waste more where a shard runs out.
-const CPU_ROWS: u32 = 32;
+pub const CPU_ROWS: u32 = 32;
 
 /// Attacks one checkpoint over one shard of the test set.
 ///
@@ -104,7 +113,8 @@ fn evaluate_inner(
     let mut cascade = members.iter().map(|attack| place.attack(attack, question)).collect::<Result<Vec<_>, _>>()?;
     let classes = u32::try_from(data.classes).expect("classes are labels of one byte");
     let sizes = [classes, question.examples[0], rows];
-    let engine = Engine::new(&network, &mut cascade, question.norm, ladder, images, sizes);
+    let record = Record::new(question, members, &network, &images, data.classes);
+    let engine = Engine::new(&network, &mut cascade, question.norm, ladder, images, sizes, record);
     engine.run(watch)
 }
 

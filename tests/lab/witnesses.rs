@@ -1,0 +1,80 @@
+//! What an evaluation keeps besides levels: it changes none, and each witness shows what it claims.
+
+use crate::lab::attacks::EvaluateAnswer;
+use crate::setting::{blocks, evaluation, pgd, run_evaluation, smallcnn, trained, training};
+use epsweep::outcome::Level;
+use epsweep::plan::EvaluateQuestion;
+use epsweep::spec::{Attack, AutoattackVersion, Method, Norm, Search, Witnesses};
+use epsweep::witness::WitnessFile;
+use epsweep::witness::check::{disagreements, distance, faults};
+use tch::Tensor;
+
+/// The clean image and the true label of a test example.
+fn example(data: &crate::lab::LabData, index: u32) -> (Vec<f32>, i64) {
+    let image = data.test.pixels.get(index.into()).flatten(0, -1);
+    (Vec::<f32>::try_from(image).unwrap(), data.test.labels.int64_value(&[index.into()]))
+}
+
+fn file(question: &EvaluateQuestion, answer: &EvaluateAnswer) -> WitnessFile {
+    let members = answer.trust.members.iter().map(|member| member.name.clone()).collect();
+    let (question, witnesses) = (question.clone(), answer.witnesses.clone());
+    WitnessFile { question, members, shape: [1, 8, 8], witnesses }
+}
+
+#[test]
+fn witnesses_show_every_level_and_change_none() {
+    let data = blocks(120, 40);
+    let weights = trained(&training(Method::Natural {}, 3, 1), &data).weights;
+    let grid = [0.02, 0.05, 0.1, 0.2, 0.4];
+    for (attack, norm, search) in [
+        (pgd(8, 2), Norm::Linf, Search::Ascending),
+        (pgd(8, 1), Norm::L2, Search::Exhaustive),
+        (Attack::Autoattack { version: AutoattackVersion::Rand }, Norm::Linf, Search::Bisect),
+        (Attack::Fab { steps: 12, targets: 2 }, Norm::L2, Search::Bisect),
+    ] {
+        let base = EvaluateQuestion { search, ..evaluation(smallcnn(), norm, attack, &grid, [3, 37]) };
+        let asked = |witnesses| {
+            let question = EvaluateQuestion { witnesses, ..base.clone() };
+            let answer = run_evaluation(&question, &data, &weights, &[]);
+            (question, answer)
+        };
+        let [(_, none), (one, broken), (every, all)] = [Witnesses::None, Witnesses::Break, Witnesses::All].map(asked);
+        assert!(none.witnesses.is_empty());
+        assert_eq!((&none.levels, &none.passes, &none.trust), (&broken.levels, &broken.passes, &broken.trust));
+        assert_eq!((&none.levels, &none.trust), (&all.levels, &all.trust));
+        let unbroken = Level::unbroken(grid.len());
+        let count = broken.levels.iter().filter(|level| **level != Level::CLEAN && **level != unbroken).count();
+        assert!(count > 5, "{count} broken examples show little");
+        assert_eq!(broken.witnesses.len(), count, "one each");
+        assert!(all.witnesses.len() >= count && broken.witnesses.iter().all(|witness| all.witnesses.contains(witness)));
+        for (question, answer) in [(&one, &broken), (&every, &all)] {
+            let file = file(question, answer);
+            assert_eq!(disagreements(&file, &answer.levels), []);
+            for witness in &file.witnesses {
+                let (clean, label) = example(&data, witness.index);
+                assert_eq!(faults(&file, witness, &clean, label), []);
+                assert!(witness.predicted != witness.label);
+                assert!(distance(norm, &witness.pixels, &clean) > 0.0);
+            }
+        }
+        assert_eq!(broken.trust.breaks(), count as u64);
+        assert_eq!(broken.trust.labels.iter().sum::<u64>(), 34);
+    }
+}
+
+#[test]
+fn a_network_without_a_slope_is_noticed() {
+    let data = blocks(60, 30);
+    // Zero weights: every gradient is exactly zero, and the bias names class 1.
+    let tensors = [
+        ("fc.weight".to_string(), Tensor::zeros([3, 64], (tch::Kind::Float, tch::Device::Cpu))),
+        ("fc.bias".to_string(), Tensor::from_slice(&[0f32, 1.0, 0.0])),
+    ];
+    let weights = crate::lab::weights::encode(&tensors, None);
+    let question = evaluation(epsweep::spec::Model::Linear {}, Norm::Linf, pgd(3, 1), &[0.1, 0.2], [0, 30]);
+    let trust = run_evaluation(&question, &data, &weights, &[]).trust;
+    assert!(trust.attacked > 3, "{trust:?}");
+    assert_eq!((trust.gradients, trust.zero_gradients), (trust.attacked, trust.attacked));
+    let square = EvaluateQuestion { attack: Attack::Square { queries: 20 }, ..question };
+    assert_eq!(run_evaluation(&square, &data, &weights, &[]).trust.gradients, 0, "it asks for none");
+}
