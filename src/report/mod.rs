@@ -1,7 +1,7 @@
 //! What people read: tables, plots and one page, written anew from the results at any time.
 //!
 //! ```text
-//!  Results ─► frontier ─► Study ─┬─► tables ─► trials, curves, frontier, costs  (.csv, .parquet)
+//!  Results ─► frontier ─► Study ─┬─► tables ─► trials, curves, frontier, trust, costs  (.csv, .parquet)
 //!  CostRow ──────────────────────┤
 //!  Provenance ───────────────────┴─► plot ──► frontier, curves, tradeoff (.svg) ─► page ─► index.html
 //! ```
@@ -18,6 +18,7 @@ mod plot;
 mod study;
 mod table;
 mod tables;
+mod trust;
 
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,14 @@ pub fn write(
 ) -> Result<Written, ReportError> {
     let study = Study::new(results);
     let mut files = files::Files::new(dir)?;
-    for table in [tables::trials(&study), tables::curves(&study), tables::frontier(&study), tables::costs(costs)] {
+    let written = [
+        tables::trials(&study),
+        tables::curves(&study),
+        tables::frontier(&study),
+        tables::trust(&study),
+        tables::costs(costs),
+    ];
+    for table in written {
         files.write(&format!("{}.csv", table.name), &table.csv()?)?;
         files.write(&format!("{}.parquet", table.name), &parquet::encode(&table)?)?;
     }

@@ -31,6 +31,7 @@ fn schema(table: &Table) -> Result<Type> {
             Cells::MaybeCount(_) => (Physical::INT64, None, Repetition::OPTIONAL),
             Cells::Real(..) => (Physical::DOUBLE, None, Repetition::OPTIONAL),
             Cells::Flag(_) => (Physical::BOOLEAN, None, Repetition::REQUIRED),
+            Cells::MaybeFlag(_) => (Physical::BOOLEAN, None, Repetition::OPTIONAL),
         };
         let field = Type::primitive_type_builder(&column.name, physical);
         Ok(Arc::new(field.with_logical_type(logical).with_repetition(repetition).build()?))
@@ -48,6 +49,7 @@ fn put(sink: &mut SerializedColumnWriter<'_>, cells: &Cells) -> Result<()> {
         Cells::MaybeCount(v) => optional::<Int64Type>(sink, v.iter().map(|x| x.map(|x| x as i64))),
         Cells::Real(v, _) => optional::<DoubleType>(sink, v.iter().copied()),
         Cells::Flag(v) => required::<BoolType>(sink, v),
+        Cells::MaybeFlag(v) => optional::<BoolType>(sink, v.iter().copied()),
     }
 }
 

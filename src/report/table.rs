@@ -20,6 +20,7 @@ pub enum Cells {
     MaybeCount(Vec<Option<u64>>),
     Real(Vec<Option<f64>>, Format),
     Flag(Vec<bool>),
+    MaybeFlag(Vec<Option<bool>>),
 }
 
 /// How a real number is spelled in CSV.
@@ -47,6 +48,7 @@ impl Cells {
             Cells::MaybeCount(v) => v.len(),
             Cells::Real(v, _) => v.len(),
             Cells::Flag(v) => v.len(),
+            Cells::MaybeFlag(v) => v.len(),
         }
     }
 
@@ -59,6 +61,7 @@ impl Cells {
             Cells::Real(v, Format::Probability) => v[row].map(probability).unwrap_or_default(),
             Cells::Real(v, Format::Seconds) => v[row].map(seconds).unwrap_or_default(),
             Cells::Flag(v) => v[row].to_string(),
+            Cells::MaybeFlag(v) => v[row].map(|yes| yes.to_string()).unwrap_or_default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::input::CostRow;
 use super::study::Study;
 use super::table::{Cells, Column, Format, Table};
+use super::trust::{self, Check};
 use crate::frontier::results::{CheckpointResults, TrialResults, TrialStatus};
 use crate::frontier::summary::{Summary, summarise};
 
@@ -160,6 +161,42 @@ const FRONTIER: [&str; 14] = [
     "n",
     "interval",
 ];
+
+/// Sorted as `curves`: one row per checkpoint and attack, `all` last.
+pub fn trust(study: &Study) -> Table {
+    let results = study.results;
+    let rows = trust::rows(study);
+    let trial = |row: &trust::Row| &results.trials[row.trial];
+    let text = |of: &dyn Fn(&trust::Row) -> String| Cells::Text(rows.iter().map(of).collect());
+    let mut columns = vec![Column::new("trial", text(&|row| trial(row).trial.clone()))];
+    let mut ours: Vec<&str> = vec!["trial", "seed", "epoch", "norm", "attack", "attacked", "warnings"];
+    ours.extend(Check::ALL.map(Check::column));
+    columns.extend(axes(study, &ours, rows.iter().map(|row| &trial(row).axes)));
+    let epoch = |row: &trust::Row| trial(row).checkpoints[row.checkpoint].epoch.into();
+    columns.extend([
+        Column::new("seed", Cells::Count(rows.iter().map(|row| trial(row).seed).collect())),
+        Column::new("epoch", Cells::Count(rows.iter().map(epoch).collect())),
+        Column::new("norm", Cells::Text(vec![results.norm.clone(); rows.len()])),
+        Column::new("attack", text(&|row| trust::attack_name(results, row).into())),
+        Column::new("attacked", Cells::MaybeCount(rows.iter().map(|row| row.facts.map(|f| f.attacked)).collect())),
+    ]);
+    for check in Check::ALL {
+        let values = rows.iter().map(|row| check.value(row));
+        let cells = match check {
+            _ if check.is_share() => Cells::Real(values.collect(), Format::Probability),
+            _ if check.is_flag() => Cells::MaybeFlag(values.map(|value| value.map(|value| value > 0.0)).collect()),
+            _ => Cells::MaybeCount(values.map(|value| value.map(|value| value as u64)).collect()),
+        };
+        columns.push(Column::new(check.column(), cells));
+    }
+    let warnings = |row: &trust::Row| {
+        let raised: Vec<&str> =
+            Check::ALL.iter().filter(|check| check.warns(row)).map(|check| check.column()).collect();
+        raised.join(" ")
+    };
+    columns.push(Column::new("warnings", text(&warnings)));
+    Table { name: "trust", columns }
+}
 
 /// Sorted by task, attempt, worker.
 pub fn costs(costs: &[CostRow]) -> Table {

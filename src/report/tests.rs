@@ -262,7 +262,7 @@ fn assert_balanced(name: &str, text: &str) {
 fn every_shape_of_a_sweep_makes_a_sound_report() {
     for (name, results) in shapes() {
         let (_dir, written) = written(name, &results);
-        assert_eq!(written.files.len(), 12, "{name}");
+        assert_eq!(written.files.len(), 14, "{name}");
         for file in ["index.html", "frontier.svg", "curves.svg", "tradeoff.svg"] {
             let text = read(&written, file);
             assert_balanced(&format!("{name}/{file}"), &text);
@@ -309,7 +309,7 @@ fn a_report_replaces_the_one_before_and_leaves_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &typical(), &costs(), &provenance()).unwrap();
     write(dir.path(), &by_hand(), &costs(), &provenance()).unwrap();
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 12);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 14);
     let missing = write(Path::new("/proc/none"), &by_hand(), &[], &provenance()).unwrap_err();
     assert_eq!(missing.to_string(), "cannot write /proc/none");
 }

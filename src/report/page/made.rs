@@ -117,6 +117,7 @@ fn files() -> Markup {
         ("trials", "one row per checkpoint: clean accuracy, training loss, status"),
         ("curves", "robust accuracy per checkpoint, attack and epsilon"),
         ("frontier", "configurations over seeds, per epsilon"),
+        ("trust", "what speaks against the numbers, per checkpoint and attack"),
         ("costs", "every attempt of every task: seconds and passes"),
     ];
     html! {

@@ -4,6 +4,7 @@ mod figures;
 mod headline;
 mod made;
 mod table;
+mod trust;
 
 use super::format::norm;
 use super::input::{CostRow, Provenance};
@@ -48,6 +49,7 @@ pub fn render(study: &Study, costs: &[CostRow], provenance: &Provenance) -> Mark
                         (figures::tradeoff(study))
                     }
                     (table::section(study))
+                    @if !study.curves.is_empty() { (trust::section(study)) }
                     (made::section(study, costs, provenance))
                 }
                 div #tip role="tooltip" hidden {}
