@@ -12,7 +12,7 @@ pub enum Exit {
     Internal = 1,
     /// The command line or the file is wrong.
     Usage = 2,
-    /// Finished, with failed trials.
+    /// Finished, with failed trials, or with witnesses that do not hold.
     FailedTrials = 3,
     Unreachable = 4,
     Interrupted = 130,
@@ -47,7 +47,7 @@ impl Failure {
 
 /// What stands below `--help` of both programs.
 pub const AFTER_HELP: &str = "Exit codes: 0 done; 1 internal error; 2 the command line or the file is wrong; \
-3 finished, with failed trials; 4 coordinator unreachable; 130 interrupted.\n\
+3 finished, with failed trials or witnesses that do not hold; 4 coordinator unreachable; 130 interrupted.\n\
 RUST_LOG filters the log; NO_COLOR is respected; EPSWEEP_WORKER names the worker program that `run` starts.";
 
 const GLOBAL: &str = "Global options";

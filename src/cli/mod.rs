@@ -1,5 +1,6 @@
 //! The command line of `epsweep`: one file per verb, one printer. Nothing imports this room.
 
+mod audit;
 mod cancel;
 mod connect;
 mod data;
@@ -14,6 +15,7 @@ mod serve;
 mod status;
 mod submit;
 mod watch;
+mod witnesses;
 
 use crate::program::{AFTER_HELP, Output, block_on, finish, style_errors};
 use clap::{Parser, Subcommand};
@@ -49,6 +51,10 @@ enum Verb {
     Cancel(cancel::Args),
     /// Write every table, plot and page anew from the ledger
     Report(report::Args),
+    /// Check every stored adversarial example anew
+    Audit(audit::Args),
+    /// Export the stored adversarial examples as NumPy arrays
+    Witnesses(witnesses::Args),
     /// List, fetch and verify data sets
     Data(data::Args),
     /// Print the JSON Schema of the sweep file
@@ -72,6 +78,8 @@ pub fn main() -> ExitCode {
         Verb::Watch(args) => block_on(watch::watch(args)),
         Verb::Cancel(args) => block_on(cancel::cancel(args)),
         Verb::Report(args) => report::report(&args),
+        Verb::Audit(args) => audit::audit(&args, &output),
+        Verb::Witnesses(args) => witnesses::witnesses(&args),
         Verb::Data(args) => data::data(&args),
         Verb::Schema(args) => schema::schema(&args),
     };

@@ -14,6 +14,7 @@ mod answer;
 mod auth;
 mod client_service;
 mod core;
+mod kept;
 mod live;
 mod log;
 mod prepare;
@@ -23,6 +24,7 @@ mod worker_service;
 
 pub use self::core::{Core, CoreGone, Handle, Notice, OpenError, Recovery};
 pub use auth::{Access, Bearer, RunToken, TokenError, read_token};
+pub use kept::{Kept, KeptError, KeptEvaluation, kept};
 pub use prepare::{PrepareError, Prepared, replan};
 pub use publish::{PublishError, Published, publish};
 pub use server::{Server, ServerError, ServerOptions};

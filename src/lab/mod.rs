@@ -16,11 +16,13 @@
 //! | [`training`] | methods, optimizers, schedules, exact resume |
 //! | [`bounds`] | what a network provably does over a ball |
 //! | [`attacks`] | threat-model geometry, the attacks, and the engine that keeps batches full |
+//! | [`audit`] | what a checkpoint says about given images: the second opinion on witnesses |
 //!
 //! Inputs are NCHW, 32-bit floats in `[0,1]`; networks return logits. Everything runs without a graph
 //! unless a function asks for one, and no libtorch error or panic leaves [`train`] or [`evaluate`].
 
 pub mod attacks;
+pub mod audit;
 pub mod bounds;
 pub mod data;
 mod error;

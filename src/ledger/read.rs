@@ -4,6 +4,7 @@ use super::{Cost, Ledger, LedgerError, StoredSweep, WorkerInfo, is_missing_table
 use crate::engine::{Failure, Record};
 use crate::frontier::results::{CheckpointResults, Results, TrialResults, TrialStatus};
 use crate::outcome::Level;
+use crate::plan::facts::Facts;
 use crate::plan::{Plan, Task, TaskKey, Work};
 use crate::trust::Trust;
 use rusqlite::OptionalExtension;

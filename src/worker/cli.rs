@@ -1,5 +1,6 @@
 //! `epsweep-worker`: its options, its signals, its exit codes.
 
+use super::audit::{self, AuditCli};
 use crate::lab::{self, Device};
 use crate::worker::{LinkError, Options, WorkerError};
 use clap::Parser;
@@ -54,6 +55,12 @@ struct Cli {
 /// The whole program.
 pub fn main() -> ExitCode {
     style_errors();
+    // Not for people: `epsweep audit` starts it.
+    let mut args = std::env::args_os();
+    let program = args.next().unwrap_or_default();
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == "audit") {
+        return finish(audit::main(&AuditCli::parse_from([program].into_iter().chain(args.skip(1)))));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => error.exit(),
@@ -93,7 +100,7 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
 }
 
 /// `cpu` or `cuda:K`, checked against what this machine has.
-fn parse_device(text: &str) -> Result<(Device, String), Failure> {
+pub fn parse_device(text: &str) -> Result<(Device, String), Failure> {
     if text == "cpu" {
         return Ok((Device::Cpu, text.into()));
     }

@@ -9,6 +9,7 @@
 //! libtorch thread. A coordinator that cannot be reached is waited for, with backoff, while the
 //! slots go on.
 
+mod audit;
 pub mod cli;
 mod fetch;
 mod link;

@@ -8,3 +8,4 @@ mod distributed;
 mod harness;
 mod logs;
 mod resume;
+mod witnesses;
