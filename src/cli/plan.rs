@@ -41,6 +41,7 @@ struct Summary {
     answered: usize,
     epsilons: usize,
     attacks: Vec<String>,
+    certificates: Vec<String>,
     /// Estimated seconds on one slot, and with `workers` slots.
     slot_seconds: f64,
     workers: u32,
@@ -174,6 +175,7 @@ fn summarise(plan: &Plan, done: &[bool], ratios: Ratios, workers: u32) -> Summar
         answered: done.iter().filter(|done| **done).count(),
         epsilons: sweep.evaluate.epsilons.len(),
         attacks: sweep.evaluate.attacks.iter().map(|attack| attack.name.clone()).collect(),
+        certificates: sweep.evaluate.certify.iter().map(|certificate| certificate.name.clone()).collect(),
         slot_seconds,
         workers,
         measured: ratios.iter().any(Option::is_some),
@@ -204,6 +206,9 @@ fn print(summary: &Summary) {
     printer::line(format!("trials     {} ({} each)", summary.trials, printer::count(summary.seeds_per_config, "seed")));
     let epsilons = printer::count(summary.epsilons as u64, "epsilon");
     printer::line(format!("evaluate   {} at {epsilons}", summary.attacks.join(", ")));
+    if !summary.certificates.is_empty() {
+        printer::line(format!("certify    {}", summary.certificates.join(", ")));
+    }
     printer::line(format!("tasks      {total}: {} train, {} evaluate", summary.train_tasks, summary.evaluate_tasks));
     printer::line(format!("answered   {} of {total}", summary.answered));
     if summary.answered == total {

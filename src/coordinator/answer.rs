@@ -29,16 +29,17 @@ impl Answer {
                 Ok(Answer::Train(sent.checkpoints.into_iter().map(check).collect::<Result<_, _>>()?))
             }
             (Question::Evaluate(question), Some(Sent::Evaluate(sent))) => {
-                let [first, end] = question.examples;
-                let most = question.epsilons.len() as u32 + 1;
-                if sent.levels.len() as u32 != end - first || sent.levels.iter().any(|&level| level > most) {
-                    return Err(format!("expected {} levels of at most {most}", end - first));
-                }
-                let levels = sent.levels.iter().map(|&level| Level(level as u16)).collect();
-                let (family, epsilons) = (question.family(), question.epsilons.clone());
+                let levels = check_levels(&sent.levels, question.examples, &question.epsilons)?;
+                let (family, epsilons, first) = (question.family(), question.epsilons.clone(), question.examples[0]);
                 let witnesses = check_witnesses(&sent, question.witnesses, store)?;
                 let trust = check_trust(&sent.trust)?;
                 let answer = EvaluateAnswer { family, epsilons, first, levels, witnesses, trust };
+                Ok(Answer::Evaluate(Box::new(answer)))
+            }
+            (Question::Certify(asked), Some(Sent::Evaluate(sent))) => {
+                let levels = check_levels(&sent.levels, asked.examples, &asked.epsilons)?;
+                let (family, epsilons, first) = (question.key(), asked.epsilons.clone(), asked.examples[0]);
+                let answer = EvaluateAnswer { family, epsilons, first, levels, witnesses: None, trust: None };
                 Ok(Answer::Evaluate(Box::new(answer)))
             }
             _ => Err("the answer is not of the question's kind".into()),
@@ -73,6 +74,15 @@ fn check_trust(sent: &[u8]) -> Result<Option<Trust>, String> {
         return Err("the facts about trust are too many".into());
     }
     Ok(Some(trust))
+}
+
+/// One level per example, none beyond the grid.
+fn check_levels(sent: &[u32], [first, end]: [u32; 2], epsilons: &[f64]) -> Result<Vec<Level>, String> {
+    let most = epsilons.len() as u32 + 1;
+    if sent.len() as u32 != end - first || sent.iter().any(|&level| level > most) {
+        return Err(format!("expected {} levels of at most {most}", end - first));
+    }
+    Ok(sent.iter().map(|&level| Level(level as u16)).collect())
 }
 
 fn check_checkpoint(sent: proto::Checkpoint, epochs: u32, store: &Store) -> Result<CheckpointAnswer, String> {

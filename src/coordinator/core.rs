@@ -354,6 +354,10 @@ impl Core {
         let live = self.sweeps.get(&sweep)?;
         let (checkpoint, known) = match live.question(lease.task)? {
             Question::Train(_) => (String::new(), Vec::new()),
+            Question::Certify(question) => {
+                let checkpoint = self.ledger.checkpoint(question.train, question.epoch);
+                (self.keep(checkpoint).unwrap_or_default(), Vec::new())
+            }
             Question::Evaluate(question) => {
                 let checkpoint = self.ledger.checkpoint(question.train, question.epoch);
                 let known = self.ledger.known(question.family());

@@ -76,6 +76,9 @@ pub fn publish(state: &Path, sweep: Option<&str>, into: &Path) -> Result<Publish
         })
         .collect();
     let written = report::write(into, &gathered.results, &costs, &provenance)?;
+    for line in &written.contradictions {
+        tracing::error!(certificate = line, "certified examples were broken: a bug, please report it");
+    }
     Ok(Published {
         dir: into.into(),
         sweep: stored.name,

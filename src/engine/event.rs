@@ -79,7 +79,10 @@ impl Admission {
             let trial = &plan.trials[task.trial as usize];
             let work = match task.work {
                 Work::Train => NewWork::Train { keep: trial.keep.clone() },
-                Work::Evaluate { epoch, .. } => NewWork::Evaluate { train: trial.task, epoch },
+                // To whoever hands out work the two are alike: they need a checkpoint.
+                Work::Evaluate { epoch, .. } | Work::Certify { epoch, .. } => {
+                    NewWork::Evaluate { train: trial.task, epoch }
+                }
             };
             NewTask { key: task.key, work, seconds: task.seconds }
         });

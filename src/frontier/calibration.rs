@@ -55,6 +55,7 @@ impl World {
                         facts: Default::default(),
                         levels,
                         trust: Vec::new(),
+                        certified: Vec::new(),
                     }],
                 }
             })

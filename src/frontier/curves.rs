@@ -109,7 +109,7 @@ pub(super) fn standing(levels: &[Level], positive: usize) -> Vec<usize> {
     standing
 }
 
-fn points(levels: &[Level], epsilons: &[f64], intervals: &mut ClopperPearson) -> Vec<CurvePoint> {
+pub(super) fn points(levels: &[Level], epsilons: &[f64], intervals: &mut ClopperPearson) -> Vec<CurvePoint> {
     let n = levels.iter().filter(|l| l.is_known()).count();
     if n == 0 {
         return Vec::new();

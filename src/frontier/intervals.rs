@@ -40,7 +40,8 @@ pub fn clopper_pearson(successes: usize, n: usize) -> Interval {
     if n == 0 {
         return Interval::ALL;
     }
-    Interval { low: lower_bound(successes, n), high: 1.0 - lower_bound(n - successes, n) }
+    let tail = (1.0 - CONFIDENCE) / 2.0;
+    Interval { low: lower_bound(successes, n, tail), high: 1.0 - lower_bound(n - successes, n, tail) }
 }
 
 /// [`clopper_pearson`], remembered: a curve asks the same few questions over and over.
@@ -55,8 +56,13 @@ impl ClopperPearson {
     }
 }
 
-/// The p at which seeing `k` or more of `n` has probability 2.5 %, by bisection.
-fn lower_bound(k: usize, n: usize) -> f64 {
+/// The p at which seeing `k` or more of `n` has probability `tail` (below 1/2), by bisection: the
+/// one-sided Clopper-Pearson lower bound. The truth lies below it with at most that probability.
+///
+/// # Panics
+/// When `k > n`.
+pub fn lower_bound(k: usize, n: usize, tail: f64) -> f64 {
+    assert!(k <= n, "{k} successes of {n}");
     if k == 0 {
         return 0.0;
     }
@@ -64,7 +70,7 @@ fn lower_bound(k: usize, n: usize) -> f64 {
     let (mut low, mut high) = (0.0, k as f64 / n as f64);
     for _ in 0..60 {
         let middle = 0.5 * (low + high);
-        if upper_tail(k, n, middle) < (1.0 - CONFIDENCE) / 2.0 {
+        if upper_tail(k, n, middle) < tail {
             low = middle;
         } else {
             high = middle;

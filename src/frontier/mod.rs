@@ -3,6 +3,7 @@
 //! ```text
 //!  Results ──► curves    robust accuracy over epsilon, per checkpoint and attack   (Clopper-Pearson)
 //!     │          └─────► summary   one line per checkpoint: clean accuracy, area, median break
+//!     ├──────► certified  what is proved, and whether an attack contradicts it
 //!     └──────► bootstrap  configurations over seeds and test examples together     (95 %, 1000 draws)
 //!                 └────► pareto    who is dominated, in the estimate and in every draw
 //! ```
@@ -11,6 +12,7 @@
 //! that the same results give the same numbers everywhere and in any order of trials.
 
 pub mod bootstrap;
+pub mod certified;
 pub mod curves;
 pub mod intervals;
 pub mod order;

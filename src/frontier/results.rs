@@ -3,6 +3,7 @@
 use crate::outcome::Level;
 use crate::plan::facts::Facts;
 use crate::trust::Trust;
+use crate::spec::NamedCertificate;
 
 /// All results of one sweep. Read from the ledger, possibly before the sweep has finished.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +17,8 @@ pub struct Results {
     pub epsilons: Vec<f64>,
     /// Names of the attacks, in the order of the file.
     pub attacks: Vec<String>,
+    /// The certificates, in the order of the file; mostly none.
+    pub certificates: Vec<CertificateName>,
     /// Size of the evaluated part of the test set.
     pub examples: usize,
     /// In plan order.
@@ -26,6 +29,20 @@ impl Results {
     /// The grid that levels refer to: the positive epsilons.
     pub fn positive_epsilons(&self) -> &[f64] {
         &self.epsilons[self.epsilons.partition_point(|&e| e <= 0.0)..]
+    }
+}
+
+/// A certificate by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateName {
+    pub name: String,
+    /// Whether it speaks of the very network that is attacked, and surely.
+    pub deterministic: bool,
+}
+
+impl CertificateName {
+    pub fn of(named: &NamedCertificate) -> CertificateName {
+        CertificateName { name: named.name.clone(), deterministic: named.certificate.is_deterministic() }
     }
 }
 
@@ -71,6 +88,9 @@ pub struct CheckpointResults {
     /// One per attack, over all its shards: what its evaluation noticed. `None` where it was done by
     /// an earlier release; empty where nothing is known of any attack.
     pub trust: Vec<Option<Trust>>,
+    /// One list per certificate of [`Results::certificates`], or none at all: the position of the
+    /// first epsilon at which an example is *not* certified.
+    pub certified: Vec<Vec<Level>>,
 }
 
 impl CheckpointResults {

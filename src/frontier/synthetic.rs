@@ -15,6 +15,7 @@ pub fn one_trial(epsilons: &[f64], levels: &[&[Level]]) -> Results {
         facts: Facts::default(),
         levels: levels.iter().map(|l| l.to_vec()).collect(),
         trust: Vec::new(),
+        certified: Vec::new(),
     };
     Results {
         sweep: "one".into(),
@@ -22,6 +23,7 @@ pub fn one_trial(epsilons: &[f64], levels: &[&[Level]]) -> Results {
         norm: "linf".into(),
         epsilons: epsilons.to_vec(),
         attacks: (0..levels.len()).map(|a| format!("attack{a}")).collect(),
+        certificates: Vec::new(),
         examples: levels.first().map_or(0, |l| l.len()),
         trials: vec![TrialResults {
             trial: "t0".into(),
@@ -101,6 +103,7 @@ pub fn sweep(behaviours: &[Behaviour], axes: &[&str], shape: &Shape, seed: u64) 
         epsilons: shape.epsilons.clone(),
         attacks: shape.attacks.clone(),
         examples: shape.examples,
+        certificates: Vec::new(),
         trials: Vec::new(),
     };
     for (c, behaviour) in behaviours.iter().enumerate() {
@@ -154,7 +157,7 @@ fn checkpoint(
     }
     let train_loss = 2.3 * (1.0 - progress) + 0.05;
     let train_seconds = 0.8 * f64::from(epoch) * (1.0 + uniform(rng));
-    CheckpointResults { epoch, train_loss, train_seconds, facts: Facts::default(), levels, trust: Vec::new() }
+    CheckpointResults { epoch, train_loss, train_seconds, facts: Facts::default(), levels, trust: Vec::new(), certified: Vec::new() }
 }
 
 pub fn uniform(rng: &mut ChaCha8Rng) -> f64 {

@@ -15,6 +15,7 @@
 //! | [`weights`] | checkpoints as safetensors bytes |
 //! | [`training`] | methods, optimizers, schedules, exact resume |
 //! | [`bounds`] | what a network provably does over a ball |
+//! | [`certify`] | proofs that no adversarial example exists: bounds, smoothing |
 //! | [`attacks`] | threat-model geometry, the attacks, and the engine that keeps batches full |
 //! | [`audit`] | what a checkpoint says about given images: the second opinion on witnesses |
 //!
@@ -24,6 +25,7 @@
 pub mod attacks;
 pub mod audit;
 pub mod bounds;
+pub mod certify;
 pub mod data;
 mod error;
 pub mod models;
@@ -33,6 +35,7 @@ pub mod training;
 pub mod weights;
 
 pub use attacks::{EvaluateRequest, evaluate};
+pub use certify::{CertifyRequest, certify};
 pub use data::{Images, LabData, RawImages};
 pub use error::LabError;
 pub use process::{cuda_devices, use_one_thread};

@@ -36,3 +36,15 @@ CREATE VIEW IF NOT EXISTS witnesses AS
   JOIN sweep_trials t ON t.sweep = s.id AND t.position = k.trial
   JOIN evaluate_answers e ON e.task = k.task
   JOIN witness_files w ON w.task = k.task;
+
+-- One row per test example and certificate: the largest epsilon of the grid that is certified, 0 for
+-- the clean image alone, NULL when not even that.
+CREATE VIEW IF NOT EXISTS certified AS
+  SELECT s.name AS sweep, t.trial, t.config, t.seed, k.epoch, k.attack AS certificate, e.first + l.key AS example,
+         CASE l.value WHEN 0 THEN NULL WHEN 1 THEN 0.0
+              ELSE json_extract(e.epsilons, '$[' || (l.value - 2) || ']') END AS certified_to
+  FROM live_sweeps s
+  JOIN sweep_tasks k ON k.sweep = s.id AND k.kind = 'certify'
+  JOIN sweep_trials t ON t.sweep = s.id AND t.position = k.trial
+  JOIN evaluate_answers e ON e.task = k.task
+  JOIN json_each(e.levels) l;

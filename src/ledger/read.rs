@@ -2,13 +2,16 @@
 
 use super::{Cost, Ledger, LedgerError, StoredSweep, WorkerInfo, is_missing_table};
 use crate::engine::{Failure, Record};
-use crate::frontier::results::{CheckpointResults, Results, TrialResults, TrialStatus};
+use crate::frontier::results::{CertificateName, CheckpointResults, Results, TrialResults, TrialStatus};
 use crate::outcome::Level;
 use crate::plan::facts::Facts;
 use crate::plan::{Plan, Task, TaskKey, Work};
 use crate::trust::Trust;
 use rusqlite::OptionalExtension;
 use std::collections::{HashMap, HashSet};
+
+/// By training run and epoch: one list of levels per attack or certificate.
+type Levels = HashMap<(TaskKey, u32), Vec<Vec<Level>>>;
 
 /// A task that failed for good.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,7 +81,7 @@ impl Ledger {
         let (failed, retries) = self.failures(plan)?;
         let mut trials = Vec::with_capacity(plan.trials.len());
         let mut open = vec![false; plan.trials.len()];
-        let (mut levels, mut answered) = self.levels(plan, &mut open)?;
+        let (mut levels, mut certified, mut answered) = self.levels(plan, &mut open)?;
         let mut failure_of: HashMap<u32, &FailedTask> = HashMap::new();
         for task in &plan.tasks {
             if let Some(failure) = failed.get(&task.key) {
@@ -86,7 +89,10 @@ impl Ledger {
             }
         }
         for (position, (planned, trial)) in plan.trials.iter().zip(&plan.sweep.trials).enumerate() {
-            let checkpoints = self.checkpoints(planned.key, &planned.keep, &mut levels)?;
+            let mut checkpoints = self.checkpoints(planned.key, &planned.keep, &mut levels)?;
+            for checkpoint in &mut checkpoints {
+                checkpoint.certified = certified.remove(&(planned.key, checkpoint.epoch)).unwrap_or_default();
+            }
             let complete = checkpoints.len() == planned.keep.len();
             answered += usize::from(complete);
             let status = match failure_of.get(&(position as u32)) {
@@ -113,6 +119,7 @@ impl Ledger {
             epsilons: sweep.evaluate.epsilons.clone(),
             attacks: sweep.evaluate.attacks.iter().map(|attack| attack.name.clone()).collect(),
             examples: plan.examples as usize,
+            certificates: sweep.evaluate.certify.iter().map(CertificateName::of).collect(),
             trials,
         };
         let keys: HashSet<TaskKey> = plan.tasks.iter().map(|task| task.key).collect();
@@ -123,17 +130,22 @@ impl Ledger {
         Ok(SweepResults { results, costs, workers, failures, retries, answered, tasks: plan.tasks.len() })
     }
 
-    /// The levels of every checkpoint, by training run and epoch: one list per attack. Marks the
+    /// The levels of every checkpoint: one list per attack, and one per certificate. Marks the
     /// trials that still lack a shard, and counts the shards that are there.
-    fn levels(&self, plan: &Plan, open: &mut [bool]) -> Result<(ByCheckpoint, usize), LedgerError> {
+    fn levels(&self, plan: &Plan, open: &mut [bool]) -> Result<(ByCheckpoint, Levels, usize), LedgerError> {
         let fails = |source| self.fails(source);
         let mut statement =
             self.connection.prepare("SELECT levels FROM evaluate_answers WHERE task = ?1").map_err(fails)?;
         let attacks = plan.sweep.evaluate.attacks.len();
-        let mut levels = ByCheckpoint::new();
+        let certificates = plan.sweep.evaluate.certify.len();
+        let (mut levels, mut certified) = (ByCheckpoint::new(), Levels::new());
         let mut answered = 0;
         for task in &plan.tasks {
-            let Work::Evaluate { epoch, attack, examples } = task.work else { continue };
+            let (certifies, list, epoch, examples) = match task.work {
+                Work::Train => continue,
+                Work::Evaluate { epoch, attack, examples } => (false, attack, epoch, examples),
+                Work::Certify { epoch, certificate, examples } => (true, certificate, epoch, examples),
+            };
             let found: Option<String> =
                 statement.query_row([task.key.0], |row| row.get(0)).optional().map_err(fails)?;
             let Some(json) = found else {
@@ -146,16 +158,23 @@ impl Ledger {
                 .filter(|shard: &Vec<Level>| shard.len() == (examples[1] - examples[0]) as usize)
                 .ok_or_else(|| self.corrupt(format!("the levels of task {}", task.key.short())))?;
             let train = plan.trials[task.trial as usize].key;
+            if certifies {
+                let all = certified
+                    .entry((train, epoch))
+                    .or_insert_with(|| vec![vec![Level::UNKNOWN; plan.examples as usize]; certificates]);
+                all[usize::from(list)][examples[0] as usize..examples[1] as usize].copy_from_slice(&shard);
+                continue;
+            }
             let all = levels.entry((train, epoch)).or_insert_with(|| Evaluated {
                 levels: vec![vec![Level::UNKNOWN; plan.examples as usize]; attacks],
                 trust: vec![None; attacks],
             });
-            all.levels[usize::from(attack)][examples[0] as usize..examples[1] as usize].copy_from_slice(&shard);
+            all.levels[usize::from(list)][examples[0] as usize..examples[1] as usize].copy_from_slice(&shard);
             if let Some(trust) = self.trust(task.key)? {
-                all.trust[usize::from(attack)].get_or_insert_default().merge(&trust);
+                all.trust[usize::from(list)].get_or_insert_default().merge(&trust);
             }
         }
-        Ok((levels, answered))
+        Ok((levels, certified, answered))
     }
 
     fn checkpoints(
@@ -170,8 +189,8 @@ impl Ledger {
             let rows = statement.query_map([train.0], |row| {
                 let epoch = row.get(0)?;
                 let (train_loss, train_seconds) = (row.get(1)?, row.get(2)?);
-                let (facts, levels, trust) = Default::default();
-                Ok(CheckpointResults { epoch, train_loss, train_seconds, facts, levels, trust })
+                let (facts, levels, trust, certified) = Default::default();
+                Ok(CheckpointResults { epoch, train_loss, train_seconds, facts, levels, trust, certified })
             })?;
             rows.collect()
         };

@@ -158,6 +158,9 @@ impl Ledger {
                 Work::Evaluate { epoch, attack, .. } => {
                     (Some(epoch), Some(plan.sweep.evaluate.attacks[usize::from(attack)].name.as_str()))
                 }
+                Work::Certify { epoch, certificate, .. } => {
+                    (Some(epoch), Some(plan.sweep.evaluate.certify[usize::from(certificate)].name.as_str()))
+                }
             };
             self.execute(
                 "INSERT INTO sweep_tasks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",

@@ -3,7 +3,7 @@
 //! it measures (see [`crate::engine`]), so being wrong by a factor changes no result.
 
 use crate::data::DataInfo;
-use crate::spec::{Attack, Model, Recipe, Search};
+use crate::spec::{Attack, Certificate, Model, Recipe, Search};
 
 /// Seconds per multiply-accumulate, forward.
 const PER_MAC: f64 = 2e-11;
@@ -24,6 +24,13 @@ const SHARD_SECONDS: f64 = 20.0;
 const NOMINAL_EPSILONS: f64 = 12.0;
 /// Shards are multiples of this many examples, so that small changes of the rates move no boundary.
 const SHARD_GRAIN: u32 = 128;
+
+/// Epsilons that a certificate looks at, of a grid of [`NOMINAL_EPSILONS`].
+const BISECTION: f64 = 4.0;
+/// 64-bit arithmetic in units of 32-bit arithmetic.
+const DOUBLE: f64 = 2.0;
+/// Certificates can be dear: their shards are multiples of this many examples.
+const CERTIFY_GRAIN: u32 = 32;
 
 /// Estimated seconds of one training run.
 pub fn train(recipe: &Recipe, data: &DataInfo) -> f64 {
@@ -51,6 +58,24 @@ pub fn shard_size(per_example: f64, search: Search) -> u32 {
     let examples = SHARD_SECONDS / (per_example * rounds(search, NOMINAL_EPSILONS));
     let grains = (examples / f64::from(SHARD_GRAIN)).floor().clamp(1.0, 1e6);
     grains as u32 * SHARD_GRAIN
+}
+
+/// Estimated seconds that one example costs to certify, whatever the grid.
+pub fn certify(model: &Model, certificate: &Certificate, data: &DataInfo) -> f64 {
+    let passes = match certificate {
+        Certificate::Ibp {} => BISECTION * 3.0,
+        // One backward pass for each class, and for both bounds of some hundred inner neurons.
+        Certificate::Crown {} => BISECTION * BACKWARD * (f64::from(data.classes) + 300.0),
+        Certificate::Smoothing { n0, n, .. } => f64::from(*n0) + f64::from(*n),
+    };
+    let wide = if certificate.is_deterministic() { DOUBLE } else { 1.0 };
+    forward(model, data) * passes * wide
+}
+
+/// Examples per certification task, given the cost of one example.
+pub fn certify_shard(per_example: f64) -> u32 {
+    let grains = (SHARD_SECONDS / per_example / f64::from(CERTIFY_GRAIN)).floor().clamp(1.0, 1e6);
+    grains as u32 * CERTIFY_GRAIN
 }
 
 /// Seconds of one forward pass of one example.

@@ -14,7 +14,7 @@ pub mod question;
 
 use crate::data::DataInfo;
 use crate::spec::{Sweep, Trial};
-pub use question::{ALGORITHM_VERSION, EvaluateQuestion, Question, TaskKey, TrainQuestion};
+pub use question::{ALGORITHM_VERSION, CertifyQuestion, EvaluateQuestion, Question, TaskKey, TrainQuestion};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -65,6 +65,13 @@ pub enum Work {
         /// First example, and one past the last.
         examples: [u32; 2],
     },
+    Certify {
+        epoch: u32,
+        /// Position in the sweep's list of certificates.
+        certificate: u16,
+        /// First example, and one past the last.
+        examples: [u32; 2],
+    },
 }
 
 impl Work {
@@ -73,6 +80,7 @@ impl Work {
         match self {
             Work::Train => "train",
             Work::Evaluate { .. } => "evaluate",
+            Work::Certify { .. } => "certify",
         }
     }
 }
@@ -146,7 +154,25 @@ impl Plan {
                 }
             }
         }
+        self.add_certificates(trial, position);
         if self.tasks.len() > MAX_TASKS { Err(PlanError::TooManyTasks) } else { Ok(()) }
+    }
+
+    fn add_certificates(&mut self, trial: &Trial, position: u32) {
+        let certify = self.sweep.evaluate.certify.clone();
+        for epoch in self.trials[position as usize].keep.clone() {
+            for (index, named) in certify.iter().enumerate() {
+                let per_example = cost::certify(&trial.recipe.model, &named.certificate, &self.data);
+                let shard = cost::certify_shard(per_example);
+                for first in (0..self.examples).step_by(shard as usize) {
+                    let examples = [first, (first + shard).min(self.examples)];
+                    let work = Work::Certify { epoch, certificate: index as u16, examples };
+                    let key = Question::Certify(self.certify_question(position, work)).key();
+                    let seconds = (per_example * f64::from(examples[1] - examples[0])) as f32;
+                    self.tasks.push(Task { key, trial: position, work, seconds });
+                }
+            }
+        }
     }
 
     /// Position of the task that must be answered before `position` can run.
@@ -154,7 +180,7 @@ impl Plan {
         let task = &self.tasks[position as usize];
         match task.work {
             Work::Train => None,
-            Work::Evaluate { .. } => Some(self.trials[task.trial as usize].task),
+            Work::Evaluate { .. } | Work::Certify { .. } => Some(self.trials[task.trial as usize].task),
         }
     }
 
@@ -163,7 +189,8 @@ impl Plan {
         let task = &self.tasks[position as usize];
         match task.work {
             Work::Train => Question::Train(self.train_question(&self.sweep.trials[task.trial as usize])),
-            work => Question::Evaluate(self.evaluate_question(task.trial, work)),
+            Work::Evaluate { .. } => Question::Evaluate(self.evaluate_question(task.trial, task.work)),
+            Work::Certify { .. } => Question::Certify(self.certify_question(task.trial, task.work)),
         }
     }
 
@@ -180,6 +207,26 @@ impl Plan {
             batch_size: recipe.batch_size,
             options: recipe.options,
             seed: trial.seed,
+        }
+    }
+
+    fn certify_question(&self, trial: u32, work: Work) -> CertifyQuestion {
+        let Work::Certify { epoch, certificate, examples } = work else {
+            unreachable!("only certificates have a certify question")
+        };
+        let evaluate = &self.sweep.evaluate;
+        let certificate = evaluate.certify[usize::from(certificate)].certificate.clone();
+        CertifyQuestion {
+            version: ALGORITHM_VERSION,
+            train: self.trials[trial as usize].key,
+            epoch,
+            data: self.data.id.clone(),
+            model: self.sweep.trials[trial as usize].recipe.model.clone(),
+            norm: evaluate.norm,
+            seed: (!certificate.is_deterministic()).then_some(self.sweep.seed),
+            certificate,
+            epsilons: evaluate.positive_epsilons().to_vec(),
+            examples,
         }
     }
 

@@ -5,7 +5,7 @@
 //! can check that the question is the one its key names, and a worker in another language needs a
 //! JSON parser and nothing else. Where data lies on disk is not part of the question; its digest is.
 
-use crate::spec::{Attack, Method, Model, Norm, Optimizer, Options, Schedule, Search, Witnesses};
+use crate::spec::{Attack, Certificate, Method, Model, Norm, Optimizer, Options, Schedule, Search, Witnesses};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -65,6 +65,7 @@ impl<'de> Deserialize<'de> for TaskKey {
 pub enum Question {
     Train(TrainQuestion),
     Evaluate(EvaluateQuestion),
+    Certify(CertifyQuestion),
 }
 
 impl Question {
@@ -137,6 +138,30 @@ pub struct EvaluateQuestion {
     /// them is another answer. Left out where there are none, so that the keys of older questions stay.
     #[serde(default, skip_serializing_if = "Witnesses::is_none")]
     pub witnesses: Witnesses,
+}
+
+/// Certify one checkpoint over one shard of the test set. The answer is one [`Level`] per example: the
+/// position of the first epsilon that is not certified.
+///
+/// [`Level`]: crate::outcome::Level
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertifyQuestion {
+    pub version: u32,
+    /// The training run, and the epoch of it, whose weights are certified.
+    pub train: TaskKey,
+    pub epoch: u32,
+    pub data: DataId,
+    pub model: Model,
+    pub norm: Norm,
+    pub certificate: Certificate,
+    /// Positive, ascending, distinct.
+    pub epsilons: Vec<f64>,
+    /// First example of the test set, and one past the last.
+    pub examples: [u32; 2],
+    /// Seeds the noise of smoothing, together with the example's index; bounds need none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 impl EvaluateQuestion {

@@ -127,6 +127,47 @@ fn the_canonical_bytes_of_an_evaluate_question_are_these() {
 }
 
 #[test]
+fn certificates_follow_their_checkpoint_and_have_keys_of_their_own() {
+    let with = SMALL.replace("attacks: [", "certify: [ibp, crown], attacks: [");
+    let (without, with) = (plan(SMALL), plan(&with));
+    let certifies: Vec<&Task> = with.tasks.iter().filter(|task| matches!(task.work, Work::Certify { .. })).collect();
+    assert_eq!(with.tasks.len() - certifies.len(), without.tasks.len());
+    assert!(keys(&without).iter().all(|key| keys(&with).contains(key)), "what was asked before is asked alike");
+    for epoch in [1, 5] {
+        for certificate in [0, 1] {
+            let of = |task: &&&Task| matches!(task.work, Work::Certify { epoch: e, certificate: c, .. } if (e, c) == (epoch, certificate));
+            let shards = certifies.iter().filter(of).filter(|task| task.trial == 0).map(|task| match task.work {
+                Work::Certify { examples, .. } => examples,
+                _ => unreachable!("they were filtered"),
+            });
+            let covered: Vec<u32> = shards.flat_map(|[first, end]| first..end).collect();
+            assert_eq!(covered, (0..450).collect::<Vec<_>>(), "every example once");
+        }
+    }
+    let position = with.tasks.iter().position(|task| matches!(task.work, Work::Certify { .. })).unwrap() as u32;
+    assert_eq!(with.after(position), Some(with.trials[0].task));
+    let train = with.trials[0].key;
+    let expected = format!(
+        r#"{{"certify":{{"version":1,"train":"{train}","epoch":1,"data":{{"name":"digits","digest":"5eed"}},"model":{{"mlp":{{"hidden":[64,32]}}}},"norm":"linf","certificate":{{"ibp":{{}}}},"epsilons":[0.1,0.2],"examples":[0,450]}}}}"#
+    );
+    assert_eq!(String::from_utf8(with.question(position).canonical()).unwrap(), expected, "{WHY}");
+    let unique: HashSet<TaskKey> = keys(&with).into_iter().collect();
+    assert_eq!(unique.len(), with.tasks.len());
+}
+
+#[test]
+fn only_noise_depends_on_the_seed() {
+    let keys = |certify: &str, norm: &str, seed: u32| -> Vec<TaskKey> {
+        let text = format!("{SMALL}").replace("attacks: [", &format!("norm: {norm}, certify: [{certify}], attacks: ["));
+        let plan = plan(&format!("{text}seed: {seed}\n"));
+        plan.tasks.iter().filter(|task| matches!(task.work, Work::Certify { .. })).map(|task| task.key).collect()
+    };
+    assert_eq!(keys("crown", "linf", 0), keys("crown", "linf", 1));
+    let smoothing = "{smoothing: {sigma: 0.25}}";
+    assert_ne!(keys(smoothing, "l2", 0), keys(smoothing, "l2", 1));
+}
+
+#[test]
 fn a_question_read_back_from_its_bytes_is_the_same_question() {
     let plan = plan(SMALL);
     for (position, task) in plan.tasks.iter().enumerate() {

@@ -21,6 +21,19 @@ impl<'a> Files<'a> {
         self.written.push(path);
         Ok(())
     }
+
+    /// Removes files of these names, if there are any.
+    pub fn remove(&mut self, names: &[&str]) -> Result<(), ReportError> {
+        for path in names.iter().map(|name| self.dir.join(name)) {
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(ReportError::Write { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 fn replace(dir: &Path, path: &Path, content: &[u8]) -> io::Result<()> {

@@ -83,6 +83,8 @@ pub struct Written {
     pub finished: usize,
     /// ... of so many.
     pub trials: usize,
+    /// Where certificates contradict attacks: a bug of the program, one line each.
+    pub contradictions: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! What people read: tables, plots and one page, written anew from the results at any time.
 //!
 //! ```text
-//!  Results ─► frontier ─► Study ─┬─► tables ─► trials, curves, frontier, trust, costs  (.csv, .parquet)
+//!  Results ─► frontier ─► Study ─┬─► tables ─► trials, curves, frontier, trust, certified, costs  (.csv, .parquet)
 //!  CostRow ──────────────────────┤
 //!  Provenance ───────────────────┴─► plot ──► frontier, curves, tradeoff (.svg) ─► page ─► index.html
 //! ```
@@ -9,6 +9,7 @@
 //! `curves.*` and `frontier.*` depend on the results alone: no clock, no worker, no seconds.
 //! Every file appears whole or not at all.
 
+mod certified;
 mod files;
 mod format;
 mod input;
@@ -51,9 +52,18 @@ pub fn write(
         files.write(&format!("{}.csv", table.name), &table.csv()?)?;
         files.write(&format!("{}.parquet", table.name), &parquet::encode(&table)?)?;
     }
+    if results.certificates.is_empty() {
+        // Of an earlier report, before the file was edited.
+        files.remove(&["certified.csv", "certified.parquet"])?;
+    } else {
+        let table = certified::table(&study);
+        files.write("certified.csv", &table.csv()?)?;
+        files.write("certified.parquet", &parquet::encode(&table)?)?;
+    }
     for (name, svg) in plot::files(&study) {
         files.write(name, svg.as_bytes())?;
     }
     files.write("index.html", page::render(&study, costs, provenance).into_string().as_bytes())?;
-    Ok(Written { files: files.written, finished: study.finished(), trials: results.trials.len() })
+    let contradictions = certified::contradictions(&study);
+    Ok(Written { files: files.written, finished: study.finished(), trials: results.trials.len(), contradictions })
 }

@@ -2,6 +2,7 @@
 
 use super::format::cut;
 use crate::frontier::bootstrap::{self, Settings};
+use crate::frontier::certified::{self, CertifiedCurve, Contradiction};
 use crate::frontier::order::by_axes;
 use crate::frontier::results::{Results, TrialResults, TrialStatus};
 use crate::frontier::{Candidate, Curve, Estimate, Frontier, curves};
@@ -13,6 +14,8 @@ pub const COLOURS: usize = 8;
 pub struct Study<'a> {
     pub results: &'a Results,
     pub curves: Vec<Curve>,
+    pub certified: Vec<CertifiedCurve>,
+    pub contradictions: Vec<Contradiction>,
     pub frontier: Frontier,
     /// Positions of the trials by axes, configuration, seed and key: the order of every table.
     pub order: Vec<usize>,
@@ -60,7 +63,8 @@ impl<'a> Study<'a> {
         let mut configs = configs(results, &order, &frontier);
         colour(&mut configs, &frontier);
         let focus = focus(&configs, &frontier);
-        Study { results, curves: curves::curves(results), frontier, order, configs, focus }
+        let (certified, contradictions) = (certified::certified(results), certified::contradictions(results));
+        Study { results, curves: curves::curves(results), certified, contradictions, frontier, order, configs, focus }
     }
 
     /// Trials that are trained and fully evaluated.

@@ -227,7 +227,11 @@ pub fn status(status: &TrialStatus) -> &'static str {
 }
 
 /// One text column per axis. An axis named like a column of ours becomes `axis.<name>`.
-fn axes<'a>(study: &Study, ours: &[&str], rows: impl Iterator<Item = &'a Vec<String>> + Clone) -> Vec<Column> {
+pub(super) fn axes<'a>(
+    study: &Study,
+    ours: &[&str],
+    rows: impl Iterator<Item = &'a Vec<String>> + Clone,
+) -> Vec<Column> {
     let axes = study.results.axes.iter().enumerate();
     axes.map(|(a, axis)| {
         let name = if ours.contains(&axis.as_str()) { format!("axis.{axis}") } else { axis.clone() };

@@ -1,7 +1,7 @@
 //! The report as a whole: what its files hold, and that it survives every shape of a sweep.
 
 use super::*;
-use crate::frontier::results::TrialStatus;
+use crate::frontier::results::{CertificateName, TrialStatus};
 use crate::frontier::synthetic::{Behaviour, Shape, study, sweep};
 use crate::outcome::Level;
 
@@ -173,6 +173,55 @@ fn curves_are_sorted_and_exact() {
     t1,mlp,1,1,linf,all,0.1,4,2,0.500000,0.067586,0.932414
     t1,mlp,1,1,linf,all,0.30000000000000004,4,2,0.500000,0.067586,0.932414
     "#);
+}
+
+/// `by_hand` with a bound and with smoothing; of the bound, one level is too high where asked for.
+fn certified_by_hand(wrong: bool) -> Results {
+    let mut results = by_hand();
+    results.certificates = [("ibp", true), ("smoothing", false)]
+        .map(|(name, deterministic)| CertificateName { name: name.into(), deterministic })
+        .to_vec();
+    for trial in &mut results.trials {
+        for checkpoint in &mut trial.checkpoints {
+            let second = if wrong { Level(3) } else { Level(1) };
+            checkpoint.certified = vec![vec![Level(0), second, Level(2), Level(3)], vec![Level(3); 4]];
+        }
+    }
+    results
+}
+
+#[test]
+fn certificates_have_a_table_and_a_band() {
+    let (dir, written) = written("r", &certified_by_hand(false));
+    let table = read(&written, "certified.csv");
+    insta::assert_snapshot!(table.lines().take(5).collect::<Vec<_>>().join("\n"), @r"
+    trial,model,seed,epoch,norm,certificate,epsilon,n,certified,certified_accuracy,ci_low,ci_high,deterministic
+    t0,mlp,0,1,linf,ibp,0,4,3,0.750000,0.194120,0.993691,true
+    t0,mlp,0,1,linf,ibp,0.1,4,2,0.500000,0.067586,0.932414,true
+    t0,mlp,0,1,linf,ibp,0.30000000000000004,4,1,0.250000,0.006309,0.805880,true
+    t0,mlp,0,1,linf,smoothing,0,4,4,1.000000,0.397635,1.000000,false
+    ");
+    assert_eq!(table.lines().count(), 1 + 2 * 2 * 3);
+    let page = read(&written, "index.html");
+    assert_balanced("certified", &page);
+    assert!(page.contains("What is certain") && page.contains("lies in the coloured band"));
+    assert!(page.contains("certifies the smoothed network") && !page.contains("Do not trust this report"));
+    assert!(written.contradictions.is_empty());
+    let again = write(&dir.path().join("r"), &by_hand(), &[], &provenance()).unwrap();
+    assert!(
+        !dir.path().join("r/certified.csv").exists() && again.files.len() == 12,
+        "no table of an older report stays"
+    );
+}
+
+#[test]
+fn a_certified_example_that_was_broken_is_shouted_about() {
+    let (_dir, written) = written("r", &certified_by_hand(true));
+    assert_eq!(written.contradictions.len(), 2, "one line per trial: {:?}", written.contradictions);
+    assert!(written.contradictions[0].starts_with("ibp: t0") && written.contradictions[0].ends_with(": 1 example"));
+    assert!(
+        read(&written, "index.html").contains("Do not trust this report: an attack broke examples that are certified.")
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod training;
 pub(super) use training::contradiction;
 
 use super::error::{Problem, Span};
-use super::recipe::{Attack, Model, Norm, Optimizer, Schedule};
+use super::recipe::{Attack, Certificate, Model, Norm, Optimizer, Schedule};
 use super::section::Setting;
 use super::yaml::{Map, Node};
 use std::fmt::Display;
@@ -22,6 +22,9 @@ const MAX_STEPS: u32 = 10_000;
 const MAX_RESTARTS: u32 = 1_000;
 const MAX_TARGETS: u32 = 1_000;
 const MAX_QUERIES: u32 = 1_000_000;
+/// Noise beyond this hides every image.
+const MAX_SIGMA: f64 = 100.0;
+const MAX_COPIES: u32 = 100_000_000;
 /// The bound on an L2 radius when the size of the images is not known: the diagonal of 10,000 pixels.
 const MAX_L2: f64 = 100.0;
 
@@ -86,6 +89,18 @@ pub(super) fn attack(attack: &Attack, node: &Node, norm: Norm, radii: Radii) -> 
         }
         Attack::Square { queries } => range.whole("queries", *queries, 1, MAX_QUERIES),
         Attack::Autoattack { .. } => {}
+    }
+    range.problems
+}
+
+/// What is out of range in a certificate that stands at `node`.
+pub(super) fn certificate(certificate: &Certificate, node: &Node) -> Vec<Problem> {
+    let mut range = Ranges { node, problems: Vec::new() };
+    if let Certificate::Smoothing { sigma, n0, n, alpha } = certificate {
+        range.require(*sigma > 0.0 && *sigma <= MAX_SIGMA, "sigma", format!("above 0 and at most {MAX_SIGMA}"), sigma);
+        range.whole("n0", *n0, 1, MAX_COPIES);
+        range.whole("n", *n, 1, MAX_COPIES);
+        range.require(*alpha > 0.0 && *alpha < 0.5, "alpha", "above 0 and below 0.5", alpha);
     }
     range.problems
 }

@@ -5,14 +5,14 @@ use super::decode::{decode, mismatch};
 use super::document::{fields, missing};
 use super::error::{Problem, Problems, Span};
 use super::format;
-use super::recipe::{Attack, Norm};
-use super::sweep::{Dataset, EvalEpochs, Evaluate, NamedAttack, Witnesses};
+use super::recipe::{Attack, Certificate, Model, Norm};
+use super::sweep::{Dataset, EvalEpochs, Evaluate, NamedAttack, NamedCertificate, Witnesses};
 use super::values::values;
 use super::yaml::{Kind, Map, Node};
 use std::rc::Rc;
 
-pub(super) const KEYS: [&str; 8] =
-    ["epochs", "norm", "epsilons", "attacks", "test_examples", "batch_size", "search", "witnesses"];
+pub(super) const KEYS: [&str; 9] =
+    ["epochs", "norm", "epsilons", "attacks", "test_examples", "batch_size", "search", "witnesses", "certify"];
 
 /// Outcomes are stored as positions in the epsilon grid, 16 bits each; curves this fine help nobody.
 const MAX_EPSILONS: usize = 10_000;
@@ -51,12 +51,21 @@ pub(super) fn read(node: &Node, dataset: Option<&Dataset>, radii: Radii, problem
         Some(node) => Some(problems.keep(decode(node, "search"))?),
         None => None,
     };
+    let certify = match part("certify") {
+        Some(node) => certificates(node, norm, problems)?,
+        None => Vec::new(),
+    };
+    let certify = match part("certify") {
+        Some(node) => certificates(node, norm, problems)?,
+        None => Vec::new(),
+    };
     let witnesses = match part("witnesses") {
         Some(node) => problems.keep(decode(node, "witnesses"))?,
         None => Witnesses::default(),
     };
     Some(Evaluate {
         search,
+        certify,
         witnesses,
         epochs: epochs?,
         norm,
@@ -228,6 +237,57 @@ fn name_attacks(written: &[Written], problems: &mut Problems) -> Vec<NamedAttack
         named.push(NamedAttack { name, attack: item.attack.clone() });
     }
     named
+}
+
+/// A certificate is called by its kind where that is unambiguous, else by its parameters too.
+fn certificates(node: &Node, norm: Norm, problems: &mut Problems) -> Option<Vec<NamedCertificate>> {
+    let Some(items) = node.list() else {
+        let problem = mismatch(node, "certify", "a list of certificates");
+        problems.push(problem.help("for example `[ibp, crown]`, or `[{smoothing: {sigma: 0.25}}]` with `norm: l2`"));
+        return None;
+    };
+    let mut named: Vec<NamedCertificate> = Vec::new();
+    for item in items {
+        let certificate: Certificate = problems.keep(decode(item, "certificate"))?;
+        problems.extend(check::certificate(&certificate, item));
+        if certificate.norm() != norm {
+            let kind = certificate.kind();
+            let (own, asked) = if norm == Norm::Linf { ("l2", "linf") } else { ("linf", "l2") };
+            problems.push(
+                Problem::new(item.span, format!("`{kind}` certifies {own}, and this evaluation is about {asked}"))
+                    .label("of another norm")
+                    .help(match norm {
+                        Norm::Linf => "`ibp` and `crown` certify linf; `smoothing` needs `norm: l2`",
+                        Norm::L2 => "`smoothing` certifies l2; `ibp` and `crown` need `norm: linf`",
+                    }),
+            );
+        }
+        let alone = items.iter().filter(|other| format::composite(other).starts_with(certificate.kind())).count() == 1;
+        let name = if alone { certificate.kind().to_string() } else { format::composite(item) };
+        if named.iter().any(|other| other.certificate == certificate || other.name == name) {
+            let problem = Problem::new(item.span, format!("the same certificate is listed twice: `{name}`"));
+            problems.push(problem.label("again").help("remove one of them"));
+        }
+        named.push(NamedCertificate { name, certificate });
+    }
+    Some(named)
+}
+
+/// Notes certificates that do not exist for a model of the sweep.
+pub(super) fn check_certificates<'m>(
+    node: &Node,
+    evaluate: &Evaluate,
+    mut models: impl Iterator<Item = &'m Model>,
+    problems: &mut Problems,
+) {
+    let Some(named) = evaluate.certify.iter().find(|named| named.certificate.is_deterministic()) else { return };
+    let Some(model) = models.find(|model| !model.has_trainable_bounds()) else { return };
+    let place = node.map().and_then(|map| map.get("certify")).map_or(node.span, |entry| entry.node.span);
+    problems.push(
+        Problem::new(place, format!("`{}` has no bounds for the model `{}`", named.name, model.kind()))
+            .label("not for this model")
+            .help("bounds exist for feed-forward models only; put the others into a sweep of their own, or use `smoothing` with `norm: l2`"),
+    );
 }
 
 /// Notes epochs that no trial, or a trial that no epoch, reaches.

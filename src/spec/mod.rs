@@ -94,6 +94,8 @@ fn read(
     let (seeds, evaluate) = (seeds?, evaluate?);
     let lengths: Vec<u32> = expanded.configs.iter().map(|config| config.recipe.epochs).collect();
     evaluate::check_epochs(&document.evaluate?.node, &evaluate, &lengths, problems, warnings);
+    let models = expanded.configs.iter().map(|config| &config.recipe.model);
+    evaluate::check_certificates(&document.evaluate?.node, &evaluate, models, problems);
     let trials = trials(&document, expanded.configs, &seeds, problems)?;
     Some(Sweep {
         name: name?,

@@ -182,6 +182,32 @@ pub enum Attack {
     },
 }
 
+/// A proof that no adversarial example exists up to some epsilon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Certificate {
+    /// Interval bounds (arXiv 1810.12715): Linf, feed-forward models.
+    Ibp {},
+    /// Linear bounds (CROWN, arXiv 1811.00866), and intervals where they are tighter: Linf,
+    /// feed-forward models.
+    Crown {},
+    /// Randomised smoothing (arXiv 1902.02918): L2, any model. Certifies the smoothed network, not
+    /// the network itself.
+    Smoothing {
+        /// Standard deviation of the noise, pixel units.
+        sigma: f64,
+        /// Noisy copies that choose the class.
+        #[serde(default = "default::smoothing_n0")]
+        n0: u32,
+        /// Noisy copies that count how often it wins.
+        #[serde(default = "default::smoothing_n")]
+        n: u32,
+        /// Probability that an example's certificate is wrong.
+        #[serde(default = "default::smoothing_alpha")]
+        alpha: f64,
+    },
+}
+
 /// What APGD increases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -254,6 +280,31 @@ impl Model {
             self,
             Model::Linear {} | Model::Mlp { .. } | Model::Smallcnn { .. } | Model::Lenet5 {} | Model::Madry {}
         )
+    }
+}
+
+impl Certificate {
+    /// The name users write.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Certificate::Ibp {} => "ibp",
+            Certificate::Crown {} => "crown",
+            Certificate::Smoothing { .. } => "smoothing",
+        }
+    }
+
+    /// The norm that it speaks of.
+    pub fn norm(&self) -> Norm {
+        match self {
+            Certificate::Ibp {} | Certificate::Crown {} => Norm::Linf,
+            Certificate::Smoothing { .. } => Norm::L2,
+        }
+    }
+
+    /// Whether it is a lower bound on the robustness of the very network that is attacked. One that
+    /// needs luck speaks of another network, and with some probability of nothing.
+    pub fn is_deterministic(&self) -> bool {
+        !matches!(self, Certificate::Smoothing { .. })
     }
 }
 
@@ -391,5 +442,14 @@ mod default {
     }
     pub fn square_queries() -> u32 {
         5000
+    }
+    pub fn smoothing_n0() -> u32 {
+        100
+    }
+    pub fn smoothing_n() -> u32 {
+        100_000
+    }
+    pub fn smoothing_alpha() -> f64 {
+        0.001
     }
 }

@@ -5,7 +5,7 @@
 //! a test holds their keys against those that reading accepts.
 
 use super::method::{Augment, Awp, Method, Precision, StopEarly};
-use super::recipe::{Attack, Model, Norm, Optimizer, Schedule, Search};
+use super::recipe::{Attack, Certificate, Model, Norm, Optimizer, Schedule, Search};
 use super::section::Section;
 use super::sweep::{Dataset, Witnesses};
 use schemars::generate::SchemaSettings;
@@ -136,6 +136,8 @@ struct Evaluation {
     search: Option<Search>,
     /// Which adversarial examples are kept, for `epsweep audit` and `epsweep witnesses`; `none` when absent.
     witnesses: Option<Witnesses>,
+    /// Lower bounds on robustness beside the attacks' upper ones; none when absent.
+    certify: Option<Vec<Certificate>>,
 }
 
 /// An epoch, or `final`: the last one of each trial.

@@ -1,7 +1,7 @@
 //! A validated sweep: what the YAML file means once grids are expanded and defaults filled in.
 
 use super::method::{Method, Options, WATCH_STEPS, watched};
-use super::recipe::{Attack, Model, Norm, Optimizer, Schedule, Search};
+use super::recipe::{Attack, Certificate, Model, Norm, Optimizer, Schedule, Search};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -212,6 +212,8 @@ pub struct Evaluate {
     /// For all attacks; `None` means each attack's usual one.
     pub search: Option<Search>,
     pub witnesses: Witnesses,
+    /// With distinct names, of the evaluation's norm; mostly empty.
+    pub certify: Vec<NamedCertificate>,
 }
 
 /// Which adversarial examples an evaluation keeps.
@@ -251,6 +253,13 @@ impl Evaluate {
 pub struct NamedAttack {
     pub name: String,
     pub attack: Attack,
+}
+
+/// A certificate under the name that stands in the `certificate` column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedCertificate {
+    pub name: String,
+    pub certificate: Certificate,
 }
 
 /// At which epochs checkpoints are kept and evaluated.

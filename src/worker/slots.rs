@@ -1,11 +1,11 @@
 //! Slots: threads that compute, one task at a time each, with one libtorch thread.
 
 use super::fetch::DataCache;
-use crate::lab::{self, Device, EpochReport, EvaluateRequest, LabError, Passes, TrainRequest, Watch};
+use crate::lab::{self, CertifyRequest, Device, EpochReport, EvaluateRequest, LabError, Passes, TrainRequest, Watch};
 use epsweep::artifacts::{ArtifactId, Store};
 use epsweep::engine::{Failure, Lease};
 use epsweep::outcome::{Known, Level};
-use epsweep::plan::{ALGORITHM_VERSION, EvaluateQuestion, Question, TaskKey, TrainQuestion};
+use epsweep::plan::{ALGORITHM_VERSION, CertifyQuestion, EvaluateQuestion, Question, TaskKey, TrainQuestion};
 use epsweep::proto;
 use epsweep::trust::Trust;
 use epsweep::witness::WitnessFile;
@@ -106,6 +106,10 @@ fn answer(job: &Job, shared: &Shared, partial: Option<&PathBuf>) -> Result<Answe
             check_version(question.version)?;
             train(&question, job, shared, partial)
         }
+        Question::Certify(question) => {
+            check_version(question.version)?;
+            certify(&question, job, shared)
+        }
         Question::Evaluate(question) => {
             check_version(question.version)?;
             evaluate(&question, job, shared)
@@ -152,6 +156,16 @@ fn evaluate(question: &EvaluateQuestion, job: &Job, shared: &Shared) -> Result<A
         Packed { content: file.encode(), count }
     });
     Ok(Answer::Evaluate { levels: answer.levels, passes: answer.passes, trust: answer.trust, witnesses })
+}
+
+fn certify(question: &CertifyQuestion, job: &Job, shared: &Shared) -> Result<Answer, LabError> {
+    let data = shared.data.get(&job.sent.dataset, &question.data.digest).map_err(LabError::BadInput)?;
+    let id = ArtifactId::parse(&job.sent.checkpoint)
+        .ok_or_else(|| LabError::BadInput("the lease names no checkpoint".into()))?;
+    let weights = shared.checkpoints.get(&id).map_err(|error| LabError::BadInput(error.to_string()))?;
+    let request = CertifyRequest { question, data: &data, weights: &weights, device: shared.device };
+    let answer = lab::certify(request, &mut Follow(job))?;
+    Ok(Answer::Evaluate { levels: answer.levels, passes: answer.passes })
 }
 
 fn known(sent: &proto::Known) -> Known {

@@ -8,6 +8,7 @@ mod lab;
 
 mod attacks;
 mod cascade;
+mod certify;
 mod golden;
 mod golden_autoattack;
 mod golden_methods;

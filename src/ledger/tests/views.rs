@@ -1,6 +1,6 @@
 //! The documented views say what the report says: two ways from the same answers to the same numbers.
 
-use super::story::Story;
+use super::story::{Story, YAML};
 use crate::frontier::bootstrap::{Settings, frontier};
 use crate::frontier::curves::curves;
 use crate::frontier::results::Results;
@@ -113,6 +113,28 @@ fn the_views_trials_and_checkpoints_list_what_was_trained() {
     assert_eq!(story.column::<u32>("SELECT count(*) FROM checkpoints"), [4 * 2]);
     let axes = "SELECT DISTINCT json_extract(axes, '$.method') FROM trials ORDER BY 1";
     assert_eq!(story.column::<String>(axes), ["natural", "pgd(epsilon=0.1)"]);
+}
+
+#[test]
+fn the_view_certified_has_the_largest_certified_epsilon() {
+    let mut story = Story::of(&YAML.replace("attacks: [", "certify: [ibp], attacks: ["));
+    let mut rows = 0;
+    while story.results().answered < story.plan.tasks.len() {
+        story.run_some(5);
+        let results = story.results().results;
+        let known = results.trials.iter().flat_map(|trial| &trial.checkpoints).flat_map(|c| &c.certified).flatten();
+        let known: Vec<u16> = known.filter(|level| level.is_known()).map(|level| level.0).collect();
+        // Positions of the grid: 0 not even clean, 1 clean alone, k + 1 up to the k-th epsilon.
+        for (level, value) in [(0, "IS NULL"), (1, "= 0"), (2, "= 0.1"), (4, "> 0.3")] {
+            let sql = format!("SELECT count(*) FROM certified WHERE certificate = 'ibp' AND certified_to {value}");
+            assert_eq!(story.column::<u32>(&sql), [known.iter().filter(|&&l| l == level).count() as u32]);
+        }
+        rows = known.len();
+        assert_eq!(story.column::<u32>("SELECT count(*) FROM certified"), [rows as u32]);
+    }
+    assert_eq!(rows, 4 * 2 * 300, "trials, epochs, examples");
+    let attacked = "SELECT count(*) FROM outcomes WHERE attack = 'ibp'";
+    assert_eq!(story.column::<u32>(attacked), [0], "a certificate is no attack");
 }
 
 #[test]

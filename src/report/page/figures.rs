@@ -45,6 +45,7 @@ pub fn frontier(study: &Study) -> Markup {
 
 pub fn curves(study: &Study) -> Markup {
     let panels = plot::attacks(study);
+    let bands = plot::bands(study);
     html! {
         section #curves {
             h2 { "Robustness curves" }
@@ -75,6 +76,40 @@ pub fn curves(study: &Study) -> Markup {
                         "Intervals of each attack and each seed stand in " code { "curves.csv" } " (Clopper-Pearson, 95\u{202f}%)."
                     }
                 }
+            }
+            @if !bands.is_empty() { (certified(study, &bands)) }
+        }
+    }
+}
+
+/// Where the truth lies: above what is certified, below what was broken.
+fn certified(study: &Study, bands: &[(usize, Markup)]) -> Markup {
+    let sure = || study.results.certificates.iter().enumerate().filter(|(_, certificate)| certificate.deterministic);
+    html! {
+        h3 { "What is certain" }
+        p.how {
+            "The thick line is what withstood every attack: an upper bound, for another attack may break more. Below the thin line no "
+            "attack will ever succeed: that share of the examples is certified. " b { "The robust accuracy of the network lies in the coloured band" }
+            "; a wide band says that the certificates are weak, the attacks, or both."
+        }
+        ul.key {
+            li { svg viewBox="0 0 34 10" { path.all d="M1 5L33 5" {} } "withstood all attacks" }
+            @for (c, certificate) in sure() {
+                li { svg viewBox="0 0 34 10" { path d="M1 5L33 5" stroke-dasharray=(DASHES[(c + 1) % DASHES.len()]) {} } (clean(&certificate.name)) }
+            }
+        }
+        figure {
+            div.panels {
+                @for (k, panel) in bands {
+                    div.cfg data-k=(k) { p title=(clean(&study.configs[*k].label)) { (clean(&study.configs[*k].short(44))) } (panel) }
+                }
+            }
+            figcaption {
+                "Means over seeds at the last epoch. Each network by itself, with intervals, stands in " code { "certified.csv" }
+                @if sure().count() < study.results.certificates.len() {
+                    "; so does randomised smoothing, which certifies the smoothed network and is therefore not drawn here"
+                }
+                "."
             }
         }
     }

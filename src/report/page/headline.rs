@@ -132,7 +132,17 @@ pub fn banner(study: &Study, provenance: &Provenance) -> Markup {
     }
     let others = provenance.failures.iter().filter(|f| !known(&f.trial));
     lines.extend(others.map(|f| (f.trial.clone(), f.reason.clone())));
+    let contradictions = crate::report::certified::contradictions(study);
     html! {
+        @if !contradictions.is_empty() {
+            aside.banner role="alert" {
+                p {
+                    b { "Do not trust this report: an attack broke examples that are certified. " }
+                    "One of the two is wrong, and that is a bug of the program. Please report it with the sweep file."
+                }
+                ul { @for line in contradictions.iter().take(LISTED) { li { (clean(line)) } } }
+            }
+        }
         @if !unfinished.is_empty() || !lines.is_empty() {
             aside.banner role="note" {
                 p {

@@ -23,7 +23,7 @@ pub fn section(study: &Study, costs: &[CostRow], provenance: &Provenance) -> Mar
                 pre { code { (provenance.yaml) } }
             }
             h3 { "Files beside this page" }
-            (files())
+            (files(study))
         }
     }
 }
@@ -45,12 +45,14 @@ fn facts(study: &Study, costs: &[CostRow], p: &Provenance) -> Markup {
     };
     let passes = format!("{} forwards, {} backwards", large(forwards), large(backwards));
     let epsilons: Vec<String> = results.epsilons.iter().map(|&e| epsilon(e)).collect();
+    let certificates: Vec<&str> = results.certificates.iter().map(|certificate| certificate.name.as_str()).collect();
     let when = [&p.started, &p.finished].into_iter().filter(|t| !t.is_empty()).map(String::as_str).collect::<Vec<_>>();
     html! {
         (fact("Data", &p.data))
         (fact("Data digest", &p.data_digest))
         (fact("Test examples", &grouped(results.examples as u64)))
         (fact("Attacks", &results.attacks.join(", ")))
+        (fact("Certificates", &certificates.join(", ")))
         (fact("Epsilons", &epsilons.join(", ")))
         (fact("epsweep", &p.epsweep))
         (fact("Algorithms", &p.algorithm))
@@ -112,14 +114,18 @@ fn workers(workers: &[WorkerLine]) -> Markup {
     }
 }
 
-fn files() -> Markup {
-    let tables = [
+fn files(study: &Study) -> Markup {
+    let certified = ("certified", "what is proved, per checkpoint, certificate and epsilon");
+    let mut tables = vec![
         ("trials", "one row per checkpoint: clean accuracy, training loss, status"),
         ("curves", "robust accuracy per checkpoint, attack and epsilon"),
         ("frontier", "configurations over seeds, per epsilon"),
         ("trust", "what speaks against the numbers, per checkpoint and attack"),
         ("costs", "every attempt of every task: seconds and passes"),
     ];
+    if !study.results.certificates.is_empty() {
+        tables.push(certified);
+    }
     html! {
         ul.files {
             @for (name, what) in tables {

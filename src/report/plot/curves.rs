@@ -122,18 +122,7 @@ fn panel(study: &Study, colour: Option<usize>, c: usize) -> Markup {
     let frame = frame(study, (40.0, 252.0), (150.0, 14.0));
     html! {
         svg.plot.small viewBox="0 0 260 178" role="img" aria-label="Accuracy over epsilon by attack" {
-            g.axes {
-                @for v in [0.0, 0.5, 1.0] {
-                    line.base[v == 0.0].grid[v != 0.0] x1=(Px(frame.left())) x2=(Px(frame.right()))
-                        y1=(Px(frame.y.at(v))) y2=(Px(frame.y.at(v))) {}
-                    text.tick x=(Px(frame.left() - 6.0)) y=(Px(frame.y.at(v) + 4.0)) text-anchor="end" { (format!("{:.0}%", v * 100.0)) }
-                }
-                @for v in frame.x.ticks(3) {
-                    text.tick x=(Px(frame.x.at(v))) y=(Px(frame.bottom() + 18.0)) text-anchor="middle" {
-                        (crate::report::format::significant(v, 3))
-                    }
-                }
-            }
+            (small_axes(&frame))
             @for (a, attack) in study.results.attacks.iter().enumerate() {
                 path.attack stroke-dasharray=(DASHES[a % DASHES.len()])
                     d=(mean_path(study, &frame, c, Some(a))) { title { (clean(attack)) } }
@@ -146,11 +135,29 @@ fn panel(study: &Study, colour: Option<usize>, c: usize) -> Markup {
     }
 }
 
+/// Three lines across and some ticks.
+pub(super) fn small_axes(frame: &Frame) -> Markup {
+    html! {
+        g.axes {
+            @for v in [0.0, 0.5, 1.0] {
+                line.base[v == 0.0].grid[v != 0.0] x1=(Px(frame.left())) x2=(Px(frame.right()))
+                    y1=(Px(frame.y.at(v))) y2=(Px(frame.y.at(v))) {}
+                text.tick x=(Px(frame.left() - 6.0)) y=(Px(frame.y.at(v) + 4.0)) text-anchor="end" { (format!("{:.0}%", v * 100.0)) }
+            }
+            @for v in frame.x.ticks(3) {
+                text.tick x=(Px(frame.x.at(v))) y=(Px(frame.bottom() + 18.0)) text-anchor="middle" {
+                    (crate::report::format::significant(v, 3))
+                }
+            }
+        }
+    }
+}
+
 /// How the lines of attacks differ, besides their height.
 pub const DASHES: [&str; 6] = ["1 3.5", "5 3", "10 3", "7 2 1 2", "3 2", "12 2 2 2"];
 
 /// The mean over the trials of a candidate, each on the examples known for it.
-fn mean_path(study: &Study, frame: &Frame, c: usize, attack: Option<usize>) -> String {
+pub(super) fn mean_path(study: &Study, frame: &Frame, c: usize, attack: Option<usize>) -> String {
     let candidate = study.candidate(c);
     let mine = study.curves.iter().filter(|curve| {
         let trial = &study.results.trials[curve.trial];

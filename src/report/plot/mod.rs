@@ -4,6 +4,7 @@
 //! colour, so that one drawing serves light, dark and paper. All layout happens here; the page's
 //! script only moves marks between the positions found in `data-frames`.
 
+mod band;
 mod curves;
 mod frontier;
 mod label;
@@ -12,6 +13,7 @@ mod plane;
 mod scale;
 mod tradeoff;
 
+pub use band::bands;
 pub use curves::{DASHES, attacks, curves};
 pub use frontier::frontier;
 pub use paper::{FIGURE_CSS, files};

@@ -94,6 +94,12 @@ refused! {
     npz_without_a_test_file: "dataset: {npz: {train: a.npz}}\ntrial: {model: mlp, method: natural, epochs: 1}\nevaluate: {epsilons: [0]}\n";
     folder_of_a_wrong_size: "dataset: {folder: {dir: d, size: [0, 32]}}\ntrial: {model: mlp, method: natural, epochs: 1}\nevaluate: {epsilons: [0]}\n";
     epsilon_beyond_l2_of_cifar: "dataset: {cifar10: {dir: d}}\ntrial: {model: mlp, method: natural, epochs: 1}\nevaluate: {norm: l2, epsilons: [56]}\n";
+    certificate_of_another_norm: evaluate("epsilons: [0, 0.1], certify: [ibp, {smoothing: {sigma: 0.25}}]");
+    bounds_in_l2: evaluate("norm: l2, epsilons: [0, 0.1], certify: [crown]");
+    certificate_twice: evaluate("epsilons: [0, 0.1], certify: [ibp, crown, {ibp: {}}]");
+    certificate_without_sigma: evaluate("norm: l2, epsilons: [0, 0.1], certify: [smoothing]");
+    noise_of_zero: evaluate("norm: l2, epsilons: [0, 0.1], certify: [{smoothing: {sigma: 0, alpha: 0.7}}]");
+    bounds_of_a_residual_network: around("model: preactresnet18, method: natural", "", "epsilons: [0, 0.1], certify: [ibp]");
     never_evaluated: evaluate("epsilons: [0, 0.1], epochs: [5, 10]");
     epochs_with_a_wrong_word: evaluate("epsilons: [0, 0.1], epochs: [1, last]");
     home_folder: "dataset: {mnist: {dir: ~/mnist}}\ntrial: {model: mlp, method: natural, epochs: 1}\nevaluate: {epsilons: [0]}\n";

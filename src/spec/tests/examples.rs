@@ -46,6 +46,8 @@ fn the_schema_accepts_every_spelling_and_refuses_mistakes() {
         ("epochs: 3", "grid: {model: [mlp]}", "epsilons: [0], attacks: [pgd, {name: strong, pgd: {steps: 3}}]"),
         ("epochs: 3", "", "epsilons: [0], attacks: [autoattack, {autoattack: {version: rand}}, fab], search: bisect"),
         ("epochs: 3", "", "epsilons: [0], attacks: [square, {apgd: {loss: dlr_targeted, targets: 3}}]"),
+        ("epochs: 3", "", "epsilons: [0, 0.1], certify: [ibp, crown]"),
+        ("epochs: 3", "", "epsilons: [0], norm: l2, certify: [{smoothing: {sigma: 1/4, n: 1000}}]"),
         ("epochs: 3", "grid: [{model.mlp.hidden: [[3]], when: {model: any}}]", "epsilons: [0], norm: l2"),
         ("epochs: 3", "exclude: [{optimizer.sgd.lr: 3}]\ninclude: [{}]\nsample: {n: 3}", "epsilons: [0]"),
     ] {

@@ -2,8 +2,8 @@
 
 use super::{around, sweep, with};
 use crate::spec::{
-    Attack, AttackLoss, Augment, AutoattackVersion, Awp, Dataset, EvalEpochs, Method, Model, Norm, Optimizer, Schedule,
-    Search,
+    Attack, AttackLoss, Augment, AutoattackVersion, Awp, Certificate, Dataset, EvalEpochs, Method, Model, Norm,
+    Optimizer, Schedule, Search,
 };
 
 #[test]
@@ -116,6 +116,23 @@ fn dear_attacks_close_in_unless_told_otherwise_and_the_keys_of_old_questions_sta
     assert_eq!(apgd, Attack::Apgd { loss: AttackLoss::DlrTargeted, steps: 100, restarts: 1, targets: 9 });
     assert_eq!(apgd.passes(), (900, 900));
     assert_eq!(Attack::Autoattack { version: AutoattackVersion::Standard }.passes(), (100 + 900 + 1800 + 5000, 1900));
+}
+
+#[test]
+fn certificates_are_named_like_attacks() {
+    let certify = |evaluate: &str| {
+        let evaluate = sweep(&around("model: mlp, method: natural", "", evaluate)).evaluate;
+        evaluate.certify.into_iter().map(|named| (named.name, named.certificate)).collect::<Vec<_>>()
+    };
+    assert_eq!(certify("epsilons: [0, 0.1]"), []);
+    let bounds = certify("epsilons: [0, 0.1], certify: [ibp, crown]");
+    assert_eq!(bounds, [("ibp".to_string(), Certificate::Ibp {}), ("crown".to_string(), Certificate::Crown {})]);
+    let two = certify(
+        "norm: l2, epsilons: [0, 0.1], certify: [{smoothing: {sigma: 0.25}}, {smoothing: {sigma: 0.5, n: 10}}]",
+    );
+    assert_eq!(two[0].0, "smoothing(sigma=0.25)");
+    assert_eq!(two[0].1, Certificate::Smoothing { sigma: 0.25, n0: 100, n: 100_000, alpha: 0.001 });
+    assert_eq!(two[1].0, "smoothing(sigma=0.5,n=10)");
 }
 
 #[test]
