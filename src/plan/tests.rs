@@ -158,7 +158,7 @@ fn certificates_follow_their_checkpoint_and_have_keys_of_their_own() {
 #[test]
 fn only_noise_depends_on_the_seed() {
     let keys = |certify: &str, norm: &str, seed: u32| -> Vec<TaskKey> {
-        let text = format!("{SMALL}").replace("attacks: [", &format!("norm: {norm}, certify: [{certify}], attacks: ["));
+        let text = SMALL.replace("attacks: [", &format!("norm: {norm}, certify: [{certify}], attacks: ["));
         let plan = plan(&format!("{text}seed: {seed}\n"));
         plan.tasks.iter().filter(|task| matches!(task.work, Work::Certify { .. })).map(|task| task.key).collect()
     };

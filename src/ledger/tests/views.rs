@@ -117,7 +117,7 @@ fn the_views_trials_and_checkpoints_list_what_was_trained() {
 
 #[test]
 fn the_view_certified_has_the_largest_certified_epsilon() {
-    let mut story = Story::of(&YAML.replace("attacks: [", "certify: [ibp], attacks: ["));
+    let mut story = Story::of(&YAML.replace("  attacks: [", "  certify: [ibp]\n  attacks: ["));
     let mut rows = 0;
     while story.results().answered < story.plan.tasks.len() {
         story.run_some(5);

@@ -88,8 +88,8 @@ fn certified(study: &Study, bands: &[(usize, Markup)]) -> Markup {
     html! {
         h3 { "What is certain" }
         p.how {
-            "The thick line is what withstood every attack: an upper bound, for another attack may break more. Below the thin line no "
-            "attack will ever succeed: that share of the examples is certified. " b { "The robust accuracy of the network lies in the coloured band" }
+            "The thick line is what withstood every attack: an upper bound, for another attack may break more. Below the highest thin "
+            "line no attack will ever succeed: that share of the examples is certified. " b { "The robust accuracy of the network lies in the coloured band" }
             "; a wide band says that the certificates are weak, the attacks, or both."
         }
         ul.key {
