@@ -16,7 +16,7 @@ pub enum Method {
 
 /// Inputs of a rectifier or maximum are bounded by linear functions where there are at most so
 /// many of them; going back from each neuron of a large convolution would cost minutes an image.
-const MOST_NEURONS: i64 = 1024;
+const MOST_NEURONS: i64 = 256;
 /// More than 64-bit rounding does to bounds around values of any size that logits have.
 const FLOOR: f64 = 1e-9;
 /// Functions that are carried back at a time.
