@@ -1,6 +1,6 @@
 //! The one thread that owns the engine and the ledger.
 
-use super::answer::Answer;
+use super::answer::{Answer, reusable};
 use super::live::{Fatal, LiveSweep};
 use super::log::remember;
 use super::prepare::{Prepared, replan};
@@ -9,7 +9,6 @@ use crate::engine::{
     Admission, Effect, Engine, Event, Failure, Grant, Lease, Millis, Settings, Status, SweepId, SweepState, Verdict,
 };
 use crate::ledger::{Cost, Ledger, LedgerError, NewSweep, StoredSweep, WorkerInfo};
-use crate::outcome::Known;
 use crate::plan::{Plan, Question, TaskKey};
 use crate::proto;
 use std::collections::BTreeMap;
@@ -361,15 +360,7 @@ impl Core {
             Question::Evaluate(question) => {
                 let checkpoint = self.ledger.checkpoint(question.train, question.epoch);
                 let known = self.ledger.known(question.family());
-                let mut known = self.keep(known);
-                // What was asked before must change no answer. An example that broke at an epsilon which is no longer
-                // asked for might withstand the next larger one of today's grid; and a search that leaps over epsilons
-                // takes another path when it starts from a bracket. So only ascending answers over a part of
-                // today's grid are handed on: they say exactly what a fresh run would find.
-                let asked = |known: &Known| known.epsilons.iter().all(|epsilon| question.epsilons.contains(epsilon));
-                // A break that is only known leaves no adversarial example: where those are wanted, all is found anew.
-                let usable = question.search.is_ascending() && question.witnesses.is_none();
-                known.retain(|known| usable && asked(known));
+                let known = reusable(&question, self.keep(known));
                 (self.keep(checkpoint).unwrap_or_default(), known)
             }
         };

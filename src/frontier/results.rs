@@ -2,8 +2,8 @@
 
 use crate::outcome::Level;
 use crate::plan::facts::Facts;
-use crate::trust::Trust;
 use crate::spec::NamedCertificate;
+use crate::trust::Trust;
 
 /// All results of one sweep. Read from the ledger, possibly before the sweep has finished.
 #[derive(Debug, Clone, PartialEq)]

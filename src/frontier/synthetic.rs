@@ -157,7 +157,15 @@ fn checkpoint(
     }
     let train_loss = 2.3 * (1.0 - progress) + 0.05;
     let train_seconds = 0.8 * f64::from(epoch) * (1.0 + uniform(rng));
-    CheckpointResults { epoch, train_loss, train_seconds, facts: Facts::default(), levels, trust: Vec::new(), certified: Vec::new() }
+    CheckpointResults {
+        epoch,
+        train_loss,
+        train_seconds,
+        facts: Facts::default(),
+        levels,
+        trust: Vec::new(),
+        certified: Vec::new(),
+    }
 }
 
 pub fn uniform(rng: &mut ChaCha8Rng) -> f64 {

@@ -55,10 +55,6 @@ pub(super) fn read(node: &Node, dataset: Option<&Dataset>, radii: Radii, problem
         Some(node) => certificates(node, norm, problems)?,
         None => Vec::new(),
     };
-    let certify = match part("certify") {
-        Some(node) => certificates(node, norm, problems)?,
-        None => Vec::new(),
-    };
     let witnesses = match part("witnesses") {
         Some(node) => problems.keep(decode(node, "witnesses"))?,
         None => Witnesses::default(),
