@@ -165,7 +165,8 @@ fn certify(question: &CertifyQuestion, job: &Job, shared: &Shared) -> Result<Ans
     let weights = shared.checkpoints.get(&id).map_err(|error| LabError::BadInput(error.to_string()))?;
     let request = CertifyRequest { question, data: &data, weights: &weights, device: shared.device };
     let answer = lab::certify(request, &mut Follow(job))?;
-    Ok(Answer::Evaluate { levels: answer.levels, passes: answer.passes })
+    let (levels, passes) = (answer.levels, answer.passes);
+    Ok(Answer::Evaluate { levels, passes, trust: Trust::default(), witnesses: None })
 }
 
 fn known(sent: &proto::Known) -> Known {

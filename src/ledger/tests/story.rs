@@ -151,7 +151,8 @@ impl Story {
             Question::Certify(question) => {
                 let levels = made_up_levels(lease.task, question.examples, question.epsilons.len());
                 let (family, epsilons, first) = (lease.task, question.epsilons, question.examples[0]);
-                self.ledger.store_levels(lease.task, &EvaluateAnswer { family, epsilons, first, levels }).unwrap();
+                let answer = EvaluateAnswer { family, epsilons, first, levels, witnesses: None, trust: None };
+                self.ledger.store_levels(lease.task, &answer).unwrap();
             }
         }
         let (task, attempt) = (lease.task, lease.attempt);
