@@ -52,6 +52,7 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     telemetry::init(output.log_format, output.level(true), Some(&telemetry::log_file(&dir, "coordinator")))
         .map_err(Failure::usage)?;
 
+    core.keep_given(&prepared).map_err(|error| Failure::internal(miette::Report::msg(error)))?;
     let submitted = core.call(move |core| core.submit(&prepared)).await.map_err(|_| broken(notices.try_recv().ok()))?;
     if !output.quiet {
         note(format_args!(

@@ -103,7 +103,12 @@ fn check_checkpoint(sent: proto::Checkpoint, epochs: u32, store: &Store) -> Resu
     if !store.contains(&id) {
         return Err(format!("artifact {id} was never uploaded"));
     }
-    if sent.epoch == 0 || sent.epoch > epochs || !sent.train_loss.is_finite() || !sent.train_seconds.is_finite() {
+    // A pretrained network, of 0 epochs, has its checkpoint at epoch 0.
+    if sent.epoch < epochs.min(1)
+        || sent.epoch > epochs
+        || !sent.train_loss.is_finite()
+        || !sent.train_seconds.is_finite()
+    {
         return Err(format!("checkpoint of epoch {} is not of this training run of {epochs} epochs", sent.epoch));
     }
     let facts = match sent.facts.as_str() {

@@ -41,11 +41,15 @@ fn no_such_sweep(name: &str) -> Status {
 impl ClientService for Clients {
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
         let SubmitRequest { yaml, source, base_dir } = request.into_inner();
-        let prepare = move || Prepared::new(yaml, source, Path::new(&base_dir)).map_err(|error| render(&error));
-        let prepared = tokio::task::spawn_blocking(prepare)
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(Status::invalid_argument)?;
+        let core = self.core.clone();
+        let prepare = move || -> Result<Prepared, Status> {
+            let prepared = Prepared::new(yaml, source, Path::new(&base_dir));
+            let prepared = prepared.map_err(|error| Status::invalid_argument(render(&error)))?;
+            core.keep_given(&prepared).map_err(|error| Status::internal(error.to_string()))?;
+            Ok(prepared)
+        };
+        let prepared =
+            tokio::task::spawn_blocking(prepare).await.map_err(|error| Status::internal(error.to_string()))??;
         Ok(Response::new(self.core.call(move |core| core.submit(&prepared)).await?))
     }
 

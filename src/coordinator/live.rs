@@ -2,7 +2,7 @@
 
 use crate::engine::{KindCounts, Lease, Status, SweepId, SweepProgress, SweepState};
 use crate::outcome::Known;
-use crate::plan::{Plan, Question, TaskKey};
+use crate::plan::{Plan, Question, TaskKey, Work};
 use crate::proto;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -52,6 +52,10 @@ impl LiveSweep {
         let position = self.position(lease.task)?;
         let task = &self.plan.tasks[position as usize];
         let trial = &self.plan.trials[task.trial as usize];
+        let recipe = &self.plan.sweep.trials[task.trial as usize].recipe;
+        // Evaluations need none: a checkpoint holds all that was given.
+        let training = task.work == Work::Train;
+        let inputs = recipe.files().filter_map(|file| training.then(|| file.digest().map(str::to_string))?).collect();
         let known = known.into_iter().map(|known| proto::Known {
             epsilons: known.epsilons,
             levels: known.levels.iter().map(|level| u32::from(level.0)).collect(),
@@ -66,6 +70,7 @@ impl LiveSweep {
             known: known.collect(),
             sweep: self.plan.sweep.name.clone(),
             trial: trial.key.short(),
+            inputs,
         })
     }
 

@@ -1,9 +1,13 @@
 //! From a file's text to a plan, for new sweeps and for those the ledger remembers.
 
+use super::core::Handle;
+use crate::artifacts::{ArtifactError, ArtifactId};
+use crate::data::{DataInfo, Given};
 use crate::ledger::StoredSweep;
 use crate::plan::{Plan, PlanError};
-use crate::spec::{self, SpecError, Warning};
-use std::path::Path;
+use crate::spec::{self, SpecError, Sweep, Warning};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A sweep that has been read, validated and planned, ready to be admitted.
@@ -15,6 +19,8 @@ pub struct Prepared {
     pub plan: Arc<Plan>,
     /// What is valid but probably not meant.
     pub warnings: Vec<Warning>,
+    /// The content of the files that the sweep brings along; workers fetch it by its hash.
+    pub given: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -25,6 +31,9 @@ pub enum PrepareError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Data(#[from] crate::data::DataError),
+    #[error("cannot read {}, which the sweep names as `{}`", .path.display(), .role)]
+    #[diagnostic(help("a relative path starts at the sweep file's folder"))]
+    Given { path: PathBuf, role: &'static str, source: std::io::Error },
     #[error("the sweep file lies in {dir:?}, a path that is not valid UTF-8")]
     #[diagnostic(help("move it to a folder with an ordinary name: the path is stored and sent as text"))]
     Path { dir: String },
@@ -44,10 +53,45 @@ impl Prepared {
         }
         let (sweep, warnings) = spec::parse_with_warnings(&yaml, &source, base_dir)?;
         let sweep = Arc::new(sweep);
-        let data = crate::data::identify(&sweep.dataset)?;
+        let (names, given) = read_given(&sweep)?;
+        let data = DataInfo { given: names, ..crate::data::identify(&sweep.dataset)? };
         let plan = Arc::new(Plan::new(sweep, data)?);
-        Ok(Prepared { yaml, source, base_dir: base_dir.display().to_string(), plan, warnings })
+        Ok(Prepared { yaml, source, base_dir: base_dir.display().to_string(), plan, warnings, given })
     }
+}
+
+impl Handle {
+    /// Stores the files that a sweep brings along, for workers to fetch; before the sweep is submitted.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn keep_given(&self, prepared: &Prepared) -> Result<(), ArtifactError> {
+        prepared.given.iter().try_for_each(|content| self.store.put(content).map(drop))
+    }
+}
+
+/// Files by path.
+type Names = BTreeMap<String, Given>;
+
+/// The files that a sweep brings along: what they are by path, and their content.
+fn read_given(sweep: &Sweep) -> Result<(Names, Vec<Vec<u8>>), PrepareError> {
+    let (mut names, mut contents) = (Names::new(), Vec::new());
+    for trial in &sweep.trials {
+        for file in trial.recipe.files() {
+            let Some(path) = file.path() else { continue };
+            let Some(name) = path.to_str() else { return Err(PrepareError::Path { dir: path.display().to_string() }) };
+            if names.contains_key(name) {
+                continue;
+            }
+            let role = if trial.recipe.weights.as_ref() == Some(file) { "weights" } else { "torchscript" };
+            let content =
+                std::fs::read(path).map_err(|source| PrepareError::Given { path: path.into(), role, source })?;
+            let digest = ArtifactId::of(&content).to_string();
+            names.insert(name.to_string(), Given { digest, bytes: content.len() as u64 });
+            contents.push(content);
+        }
+    }
+    Ok((names, contents))
 }
 
 /// Rebuilds the plan of a stored sweep, from its text and what was known of its data.

@@ -19,6 +19,7 @@ use crate::plan::question::DataId;
 use crate::spec::{CifarLabels, Dataset};
 pub use error::DataError;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Larger sides are not images of this field but damaged headers or forgotten `size` options.
 const MAX_SIDE: u32 = 1024;
@@ -69,6 +70,17 @@ pub struct DataInfo {
     pub width: u32,
     pub train_count: u32,
     pub test_count: u32,
+    /// The files that the sweep brings along beside its data, by path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub given: BTreeMap<String, Given>,
+}
+
+/// A file that a sweep brings along: a TorchScript module, weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// BLAKE3 of its content, hexadecimal: the id of the artifact that holds it.
+    pub digest: String,
+    pub bytes: u64,
 }
 
 /// Reads a data set. `dataset` comes out of a validated sweep, so its paths are absolute.
@@ -117,6 +129,7 @@ impl DataSet {
             width: self.test.width,
             train_count: self.train.count(),
             test_count: self.test.count(),
+            given: BTreeMap::new(),
         }
     }
 }

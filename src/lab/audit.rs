@@ -4,7 +4,7 @@
 
 use super::attacks::CPU_ROWS;
 use super::error::guarded;
-use super::models::{Network, architecture};
+use super::models::{Blueprint, Network};
 use super::{Device, LabError};
 use epsweep::plan::EvaluateQuestion;
 use tch::{Kind, Tensor};
@@ -57,7 +57,9 @@ impl Examiner {
         device: Device,
     ) -> Result<Examiner, LabError> {
         guarded(|| {
-            let network = Network::from_weights(&architecture(&question.model, shape, classes)?, weights, device)?;
+            let EvaluateQuestion { model, normalize, .. } = question;
+            let blueprint = Blueprint { model, normalize: normalize.as_ref(), shape, classes, device };
+            let network = blueprint.of_checkpoint(weights)?.frozen();
             let rows = match device {
                 Device::Cpu => question.batch_size.min(CPU_ROWS),
                 _ => question.batch_size,

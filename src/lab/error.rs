@@ -34,6 +34,14 @@ impl LabError {
         LabError::BadInput(message.into())
     }
 
+    /// What happened, without the kind.
+    pub(super) fn detail(&self) -> String {
+        match self {
+            LabError::BadInput(text) | LabError::OutOfMemory(text) | LabError::Torch(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+
     fn from_text(text: String) -> LabError {
         let lower = text.to_lowercase();
         // The allocators of CPU and CUDA word it differently.

@@ -13,6 +13,7 @@
 //! | [`streams`] | counter-based random numbers, keyed by what they are for |
 //! | [`models`] | architectures, their initial weights and forward pass |
 //! | [`weights`] | checkpoints as safetensors bytes |
+//! | [`files`] | weights and modules that others have made |
 //! | [`training`] | methods, optimizers, schedules, exact resume |
 //! | [`bounds`] | what a network provably does over a ball |
 //! | [`certify`] | proofs that no adversarial example exists: bounds, smoothing |
@@ -28,6 +29,7 @@ pub mod bounds;
 pub mod certify;
 pub mod data;
 mod error;
+pub mod files;
 pub mod models;
 mod process;
 pub mod streams;
@@ -38,6 +40,7 @@ pub use attacks::{EvaluateRequest, evaluate};
 pub use certify::{CertifyRequest, certify};
 pub use data::{Images, LabData, RawImages};
 pub use error::LabError;
+pub use files::Given;
 pub use process::{cuda_devices, use_one_thread};
 pub use tch::Device;
 pub use training::{Checkpoint, EpochReport, TrainRequest, train};

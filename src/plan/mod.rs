@@ -13,7 +13,7 @@ pub mod facts;
 pub mod question;
 
 use crate::data::DataInfo;
-use crate::spec::{Sweep, Trial};
+use crate::spec::{GivenFile, Model, Normalization, Recipe, Sweep, Trial};
 pub use question::{ALGORITHM_VERSION, CertifyQuestion, EvaluateQuestion, Question, TaskKey, TrainQuestion};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -93,6 +93,8 @@ pub enum PlanError {
         "no checkpoint of a {epochs}-epoch trial would ever be evaluated: evaluate.epochs lists only later ones; add `final`"
     )]
     NothingEvaluated { epochs: u32 },
+    #[error("{0}")]
+    Unsuitable(String),
     #[error("the plan has more than {MAX_TASKS} tasks; make the grid or the list of evaluated epochs smaller")]
     TooManyTasks,
 }
@@ -108,10 +110,12 @@ impl Plan {
     /// trained but never evaluated, or when there are too many tasks to hold.
     pub fn new(sweep: Arc<Sweep>, data: DataInfo) -> Result<Plan, PlanError> {
         let available = data.test_count;
+        sweep.trials.iter().try_for_each(|trial| suits(&trial.recipe, &data))?;
         let examples = sweep.evaluate.test_examples.unwrap_or(available);
         if examples > available {
             return Err(PlanError::TooFewExamples { asked: examples, available, data: data.id.name });
         }
+        let sweep = with_content(sweep, &data);
         let mut plan = Plan { sweep: sweep.clone(), data, examples, trials: Vec::new(), tasks: Vec::new() };
         let mut configs = HashMap::new();
         for trial in &sweep.trials {
@@ -200,6 +204,8 @@ impl Plan {
             version: ALGORITHM_VERSION,
             data: self.data.id.clone(),
             model: recipe.model,
+            normalize: recipe.normalize,
+            weights: recipe.weights,
             method: recipe.method,
             optimizer: recipe.optimizer,
             schedule: recipe.schedule,
@@ -214,14 +220,15 @@ impl Plan {
         let Work::Certify { epoch, certificate, examples } = work else {
             unreachable!("only certificates have a certify question")
         };
-        let evaluate = &self.sweep.evaluate;
+        let (evaluate, recipe) = (&self.sweep.evaluate, &self.sweep.trials[trial as usize].recipe);
         let certificate = evaluate.certify[usize::from(certificate)].certificate.clone();
         CertifyQuestion {
             version: ALGORITHM_VERSION,
             train: self.trials[trial as usize].key,
             epoch,
             data: self.data.id.clone(),
-            model: self.sweep.trials[trial as usize].recipe.model.clone(),
+            model: recipe.model.clone(),
+            normalize: recipe.normalize.clone(),
             norm: evaluate.norm,
             seed: (!certificate.is_deterministic()).then_some(self.sweep.seed),
             certificate,
@@ -234,14 +241,15 @@ impl Plan {
         let Work::Evaluate { epoch, attack, examples } = work else {
             unreachable!("only evaluations have an evaluate question")
         };
-        let evaluate = &self.sweep.evaluate;
+        let (evaluate, recipe) = (&self.sweep.evaluate, &self.sweep.trials[trial as usize].recipe);
         let attack = evaluate.attacks[usize::from(attack)].attack.clone();
         EvaluateQuestion {
             version: ALGORITHM_VERSION,
             train: self.trials[trial as usize].key,
             epoch,
             data: self.data.id.clone(),
-            model: self.sweep.trials[trial as usize].recipe.model.clone(),
+            model: recipe.model.clone(),
+            normalize: recipe.normalize.clone(),
             norm: evaluate.norm,
             search: evaluate.search_of(&attack),
             attack,
@@ -252,6 +260,48 @@ impl Plan {
             witnesses: evaluate.witnesses,
         }
     }
+}
+
+/// Whether a network can see the images.
+fn suits(recipe: &Recipe, data: &DataInfo) -> Result<(), PlanError> {
+    let (height, width) = (data.height, data.width);
+    let images = format!("the images of {} have {height}x{width} pixels", data.id.name);
+    let unsuitable = |why: String| Err(PlanError::Unsuitable(why));
+    match recipe.model {
+        Model::Smallcnn { .. } | Model::Madry {} if height.min(width) < 4 => {
+            unsuitable(format!("`{}` needs images of 4x4 pixels or more; {images}", recipe.model.kind()))
+        }
+        Model::Lenet5 {} if height.min(width) < 12 => unsuitable(format!(
+            "`lenet5` needs images of 12x12 pixels or more; {images}; `smallcnn` takes smaller ones"
+        )),
+        Model::Vit { patch, .. } if height % patch != 0 || width % patch != 0 => {
+            unsuitable(format!("`vit` cannot cut images into patches of {patch}x{patch}; {images}"))
+        }
+        _ => match &recipe.normalize {
+            Some(Normalization { mean, .. }) if mean.len() as u32 != data.channels => unsuitable(format!(
+                "`normalize` has numbers for {} channels; the images of {} have {}",
+                mean.len(),
+                data.id.name,
+                data.channels
+            )),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// The sweep with the content of its files in place of their paths, as far as it is known.
+fn with_content(mut sweep: Arc<Sweep>, data: &DataInfo) -> Arc<Sweep> {
+    if sweep.trials.iter().all(|trial| trial.recipe.files().next().is_none()) {
+        return sweep;
+    }
+    for trial in &mut Arc::make_mut(&mut sweep).trials {
+        let content = |file: &GivenFile| {
+            let known = file.path().and_then(|path| data.given.get(path.to_str()?));
+            known.map_or_else(|| file.clone(), |known| GivenFile::of_content(&known.digest))
+        };
+        trial.recipe = trial.recipe.with_files(content);
+    }
+    sweep
 }
 
 #[cfg(test)]

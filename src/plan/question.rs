@@ -5,7 +5,9 @@
 //! can check that the question is the one its key names, and a worker in another language needs a
 //! JSON parser and nothing else. Where data lies on disk is not part of the question; its digest is.
 
-use crate::spec::{Attack, Certificate, Method, Model, Norm, Optimizer, Options, Schedule, Search, Witnesses};
+use crate::spec::{
+    Attack, Certificate, GivenFile, Method, Model, Norm, Normalization, Optimizer, Options, Schedule, Search, Witnesses,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -99,6 +101,12 @@ pub struct TrainQuestion {
     pub version: u32,
     pub data: DataId,
     pub model: Model,
+    /// Left out where there is none, so that older questions keep their keys; as is `weights`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalize: Option<Normalization>,
+    /// What the weights begin as, by content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<GivenFile>,
     pub method: Method,
     pub optimizer: Optimizer,
     pub schedule: Schedule,
@@ -122,6 +130,8 @@ pub struct EvaluateQuestion {
     pub epoch: u32,
     pub data: DataId,
     pub model: Model,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalize: Option<Normalization>,
     pub norm: Norm,
     pub attack: Attack,
     /// Left out where it is the search that older questions took for granted, so that their keys stay.
@@ -153,6 +163,8 @@ pub struct CertifyQuestion {
     pub epoch: u32,
     pub data: DataId,
     pub model: Model,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalize: Option<Normalization>,
     pub norm: Norm,
     pub certificate: Certificate,
     /// Positive, ascending, distinct.

@@ -22,6 +22,7 @@ fn data() -> DataInfo {
         width: 8,
         train_count: 1347,
         test_count: 450,
+        given: Default::default(),
     }
 }
 
@@ -100,6 +101,7 @@ fn the_canonical_bytes_of_an_evaluate_question_are_these() {
         epoch: 5,
         data: data().id,
         model: spec::Model::Smallcnn { channels: [8, 16], hidden: 64 },
+        normalize: None,
         norm: Norm::L2,
         attack: Attack::Pgd { steps: 40, step: None, restarts: 2 },
         search: Search::Ascending,

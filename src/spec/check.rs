@@ -5,6 +5,7 @@ mod training;
 pub(super) use training::contradiction;
 
 use super::error::{Problem, Span};
+use super::inputs::{GivenFile, Normalize};
 use super::recipe::{Attack, Certificate, Model, Norm, Optimizer, Schedule};
 use super::section::Setting;
 use super::yaml::{Map, Node};
@@ -64,6 +65,8 @@ pub(super) fn setting(setting: &Setting, what: &str, node: &Node, radii: Radii) 
         Setting::Awp(awp) => range.awp(awp.as_ref()),
         Setting::Precision(_) => {}
         Setting::StopEarly(rule) => range.stop_early(rule.as_ref(), radii),
+        Setting::Normalize(normalize) => range.normalize(normalize),
+        Setting::Weights(file) => range.files(file.as_ref(), "weights"),
     }
     range.problems
 }
@@ -161,6 +164,7 @@ impl Ranges<'_> {
                 self.whole("hidden", *hidden, 1, MAX_WIDTH);
             }
             Model::Lenet5 {} | Model::Madry {} => {}
+            Model::Torchscript(file) => self.files(Some(file), "torchscript"),
             Model::Preactresnet18 { width } => self.whole("width", *width, 1, MAX_CHANNELS),
             Model::Wrn { depth, width } => {
                 let help = "depths are 6n + 4: 10, 16, 22, 28, 34, 40, ...";
@@ -177,6 +181,24 @@ impl Ranges<'_> {
                 let divides = *heads == 0 || dim % heads == 0;
                 self.require_or(divides, "dim", &format!("a multiple of `heads`, {heads}"), dim, help);
             }
+        }
+    }
+
+    fn files(&mut self, file: Option<&GivenFile>, what: &str) {
+        let Some(file) = file.filter(|file| file.text().is_empty() || file.text().starts_with('~')) else { return };
+        let problem = Problem::new(self.place(what), format!("`{}` is not a file", file.text()));
+        let problem = problem.label("`~` is not expanded here");
+        self.problems.push(problem.help("write an absolute path, or one that starts at this file's folder"));
+    }
+
+    fn normalize(&mut self, normalize: &Normalize) {
+        let Normalize::Channels { mean, std } = normalize else { return };
+        let found = format!("{} and {}", mean.len(), std.len());
+        let help = "write one number per channel: one for grey images, three for colour";
+        let equal = mean.len() == std.len() && !mean.is_empty();
+        self.require_or(equal, "std", "as many numbers as `mean`, at least one", found, help);
+        for value in std {
+            self.require(*value > 0.0, "std", "above 0", value);
         }
     }
 

@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 /// Words of the language that later releases will understand; a plain "unknown" would mislead
 /// people who read about them.
-const LATER: &[&str] = &["measure", "uncertainty", "pretrained", "torchscript"];
+const LATER: &[&str] = &["measure", "uncertainty"];
 
 /// Decodes `node`, the value of `what`, into a `T`.
 pub(super) fn decode<T: DeserializeOwned>(node: &Node, what: &str) -> Result<T, Problem> {

@@ -296,6 +296,9 @@ pub(super) fn check_epochs(
 ) {
     let place = node.map().and_then(|map| map.get("epochs")).map_or(node.span, |entry| entry.node.span);
     let longest = lengths.iter().copied().max().unwrap_or(0);
+    if longest == 0 {
+        return; // nothing is trained: all are evaluated as they are
+    }
     if let Some(short) = lengths.iter().find(|&&epochs| evaluate.epochs.of(epochs).is_empty()) {
         problems.push(
             Problem::new(place, format!("trials of {short} epochs would never be evaluated"))

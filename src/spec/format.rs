@@ -73,6 +73,7 @@ mod tests {
             ("'0.10'", "0.10"),
             ("true", "true"),
             ("[16, 32]", "[16,32]"),
+            ("{torchscript: nets/m.pt}", "torchscript=nets/m.pt"),
         ] {
             assert_eq!(setting(&yaml::parse(text).expect("valid YAML")), shown, "{text}");
         }

@@ -90,14 +90,29 @@ pub(super) fn expand(
         let axes = columns.iter().map(|path| settings.shown(point, path)).collect();
         settings.recipe(point).map(|recipe| Config { axes, recipe })
     });
-    Some(Expanded { configs: configs.collect(), axes: columns.iter().map(Path::to_string).collect(), counts })
+    let configs: Vec<Config> = configs.collect();
+    if configs.iter().all(|config| config.recipe.is_pretrained()) {
+        warnings.extend(unused_training(base));
+    }
+    Some(Expanded { configs, axes: columns.iter().map(Path::to_string).collect(), counts })
+}
+
+/// Settings of the training, where nothing is trained.
+fn unused_training(trial: &Map) -> Vec<Problem> {
+    let written = trial.iter().filter(|(key, _)| Section::from_name(key).is_some_and(Section::is_about_training));
+    let unused = written.map(|(key, entry)| {
+        Problem::new(entry.key, format!("`{key}` has no effect: every trial is pretrained"))
+            .label("nothing is trained")
+            .help("remove it, or choose a `method` that trains; with `weights`, training goes on from them")
+    });
+    unused.collect()
 }
 
 fn trial_settings<'n>(trial: &'n Entry, problems: &mut Problems) -> Option<&'n Map> {
     let map = fields(&trial.node, "trial", &Section::NAMES, problems)?;
     for section in Section::ALL {
         if let Some(entry) = map.get(section.name()) {
-            check_names(section, &entry.node, false, problems);
+            check_names(section, &section.spelled_out(&entry.node), false, problems);
         }
     }
     Some(map)

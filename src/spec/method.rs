@@ -89,6 +89,8 @@ pub enum Method {
         #[serde(default = "default::ibp_ramp")]
         ramp: f64,
     },
+    /// No training: the weights are given, by `weights` or by a TorchScript model.
+    Pretrained {},
 }
 
 impl Method {
@@ -96,6 +98,7 @@ impl Method {
     pub fn kind(&self) -> &'static str {
         match self {
             Method::Natural {} => "natural",
+            Method::Pretrained {} => "pretrained",
             Method::Pgd { .. } => "pgd",
             Method::Trades { .. } => "trades",
             Method::Mart { .. } => "mart",
@@ -110,6 +113,7 @@ impl Method {
         let both = |count| (count, count);
         match *self {
             Method::Natural {} => both(1),
+            Method::Pretrained {} => both(0),
             Method::Pgd { steps, .. } => both(steps + 1),
             // The clean logits are computed once, and serve the inner loop and the loss.
             Method::Trades { steps, .. } | Method::Mart { steps, .. } => both(steps + 2),
@@ -131,7 +135,7 @@ impl Method {
     /// The ball that the method trains in; `None` for natural training.
     pub fn ball(&self) -> Option<(f64, Norm)> {
         match *self {
-            Method::Natural {} => None,
+            Method::Natural {} | Method::Pretrained {} => None,
             Method::Pgd { epsilon, norm, .. }
             | Method::Trades { epsilon, norm, .. }
             | Method::Mart { epsilon, norm, .. } => Some((epsilon, norm)),
@@ -147,7 +151,7 @@ impl Method {
         match self {
             Method::Pgd { .. } | Method::FastAt { .. } => Some(1),
             Method::Trades { .. } | Method::Mart { .. } => Some(2),
-            Method::Natural {} | Method::FreeAt { .. } | Method::Ibp { .. } => None,
+            Method::Natural {} | Method::Pretrained {} | Method::FreeAt { .. } | Method::Ibp { .. } => None,
         }
     }
 

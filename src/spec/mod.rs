@@ -20,6 +20,7 @@ mod error;
 mod evaluate;
 mod format;
 mod grid;
+mod inputs;
 mod load;
 pub mod method;
 mod pattern;
@@ -35,6 +36,7 @@ mod yaml;
 mod tests;
 
 pub use error::{Invalid, Problem, Span, SpecError, Warning};
+pub use inputs::{GivenFile, Normalization, Normalize};
 pub use load::{load, load_with_warnings};
 pub use method::*;
 pub use recipe::*;
@@ -96,7 +98,7 @@ fn read(
     evaluate::check_epochs(&document.evaluate?.node, &evaluate, &lengths, problems, warnings);
     let models = expanded.configs.iter().map(|config| &config.recipe.model);
     evaluate::check_certificates(&document.evaluate?.node, &evaluate, models, problems);
-    let trials = trials(&document, expanded.configs, &seeds, problems)?;
+    let trials = trials(&document, expanded.configs, &seeds, base_dir, problems)?;
     Some(Sweep {
         name: name?,
         seed: seed?,
@@ -108,11 +110,12 @@ fn read(
     })
 }
 
-/// Every configuration once per seed, seeds innermost.
+/// Every configuration once per seed, seeds innermost; a pretrained one once, because no seed changes it.
 fn trials(
     document: &document::Document<'_>,
     configs: Vec<grid::Config>,
     seeds: &[u64],
+    base_dir: &Path,
     problems: &mut Problems,
 ) -> Option<Vec<Trial>> {
     let total = configs.len().saturating_mul(seeds.len());
@@ -127,11 +130,9 @@ fn trials(
     }
     let mut trials = Vec::with_capacity(total);
     for config in configs {
-        trials.extend(seeds.iter().map(|&seed| Trial {
-            axes: config.axes.clone(),
-            recipe: config.recipe.clone(),
-            seed,
-        }));
+        let seeds = if config.recipe.is_pretrained() { &[0] } else { seeds };
+        let recipe = config.recipe.with_files(|file| file.beneath(base_dir));
+        trials.extend(seeds.iter().map(|&seed| Trial { axes: config.axes.clone(), recipe: recipe.clone(), seed }));
     }
     Some(trials)
 }

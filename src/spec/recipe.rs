@@ -4,6 +4,7 @@
 //! identity is computed from (see [`crate::plan::question`]). So their serialised form is stable:
 //! a new field must be skipped when it holds the value that reproduces the old behaviour.
 
+use super::inputs::GivenFile;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +74,8 @@ pub enum Model {
         #[serde(default = "default::vit_heads")]
         heads: u32,
     },
+    /// A network of one's own: the file of a TorchScript module.
+    Torchscript(GivenFile),
 }
 
 /// The update rule of the weights.
@@ -266,6 +269,7 @@ impl Model {
             Model::Preactresnet18 { .. } => "preactresnet18",
             Model::Wrn { .. } => "wrn",
             Model::Vit { .. } => "vit",
+            Model::Torchscript(_) => "torchscript",
         }
     }
 

@@ -4,6 +4,7 @@
 //! such as lists of values and patterns, is described by the types here, which nothing else uses;
 //! a test holds their keys against those that reading accepts.
 
+use super::inputs::{Normalization, Normalize};
 use super::method::{Augment, Awp, Method, Precision, StopEarly};
 use super::recipe::{Attack, Certificate, Model, Norm, Optimizer, Schedule, Search};
 use super::section::Section;
@@ -79,6 +80,10 @@ struct TrialFields {
     precision: Option<Precision>,
     /// Early stopping on robust accuracy; `none` when absent.
     stop_early: Option<OrNone<StopEarly>>,
+    /// What happens to pixels before they enter the network; `none` when absent.
+    normalize: Option<NormalizeSpelling>,
+    /// A safetensors file or a PyTorch state dict that the weights are taken from; `none` when absent.
+    weights: Option<String>,
 }
 
 /// Fields, or the word `none`.
@@ -89,6 +94,15 @@ enum OrNone<T> {
     Fields(T),
     #[schemars(with = "NoneWord")]
     None,
+}
+
+/// A choice, or one mean and one standard deviation per channel.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[allow(dead_code, reason = "a description for editors; only its schema is used")]
+enum NormalizeSpelling {
+    Choice(Normalize),
+    Numbers(Normalization),
 }
 
 /// A seeded random part of the points, before seeds.

@@ -2,12 +2,14 @@
 
 use super::decode::{decode, mismatch, several_keys, unknown};
 use super::error::{Problem, Problems, Span};
+use super::inputs::{GivenFile, Normalize};
 use super::method::{Augment, Awp, Method, Precision, StopEarly};
 use super::recipe::{Model, Optimizer, Schedule};
-use super::yaml::{Kind, Node};
+use super::yaml::{Entry, Kind, Map, Node};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::Value;
+use std::rc::Rc;
 use std::sync::OnceLock;
 
 /// A key of `trial`.
@@ -24,6 +26,8 @@ pub(super) enum Section {
     Awp,
     Precision,
     StopEarly,
+    Normalize,
+    Weights,
 }
 
 /// A section's value, decoded.
@@ -43,6 +47,10 @@ pub(super) enum Setting {
     Precision(Precision),
     #[serde(serialize_with = "or_none")]
     StopEarly(Option<StopEarly>),
+    Normalize(Normalize),
+    /// `None` for initial weights.
+    #[serde(serialize_with = "or_none")]
+    Weights(Option<GivenFile>),
 }
 
 /// `none` as the word that is written, so that patterns can name it.
@@ -65,6 +73,8 @@ impl Setting {
             Setting::Awp(awp) => awp.is_none(),
             Setting::Precision(precision) => *precision == Precision::Fp32,
             Setting::StopEarly(rule) => rule.is_none(),
+            Setting::Normalize(normalize) => normalize.numbers().is_none(),
+            Setting::Weights(weights) => weights.is_none(),
             _ => false,
         }
     }
@@ -72,7 +82,7 @@ impl Setting {
     /// Whether it does not go with every other setting, so that whole recipes have to be looked at.
     pub fn is_choosy(&self, section: Section) -> bool {
         match self {
-            Setting::Method(method) => matches!(method, Method::Ibp { .. }),
+            Setting::Method(method) => matches!(method, Method::Ibp { .. } | Method::Pretrained {}),
             _ => matches!(section, Section::Awp | Section::StopEarly) && !self.is_absent(section),
         }
     }
@@ -85,7 +95,7 @@ pub(super) struct Shape {
 }
 
 impl Section {
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 13;
     pub const ALL: [Section; Section::COUNT] = [
         Section::Model,
         Section::Method,
@@ -98,6 +108,8 @@ impl Section {
         Section::Awp,
         Section::Precision,
         Section::StopEarly,
+        Section::Normalize,
+        Section::Weights,
     ];
     pub const NAMES: [&str; Section::COUNT] = [
         "model",
@@ -111,6 +123,8 @@ impl Section {
         "awp",
         "precision",
         "stop_early",
+        "normalize",
+        "weights",
     ];
 
     pub fn index(self) -> usize {
@@ -133,9 +147,15 @@ impl Section {
             Section::BatchSize => Some("128"),
             Section::LabelSmoothing => Some("0"),
             Section::Augment | Section::Awp | Section::StopEarly => Some(NONE),
+            Section::Normalize | Section::Weights => Some(NONE),
             Section::Precision => Some("fp32"),
             Section::Model | Section::Method | Section::Epochs => None,
         }
+    }
+
+    /// Whether it says how weights come about, which means nothing to a pretrained network.
+    pub fn is_about_training(self) -> bool {
+        !matches!(self, Section::Model | Section::Method | Section::Normalize | Section::Weights)
     }
 
     /// For the remedy when a required section is missing.
@@ -167,16 +187,34 @@ impl Section {
             }
             Section::Precision => Setting::Precision(decode(node, what)?),
             Section::StopEarly => Setting::StopEarly(optional(node, what, "{fraction: 0.1, patience: 5}")?),
+            Section::Normalize => Setting::Normalize(decode(node, what)?),
+            Section::Weights if node.text() == Some(NONE) => Setting::Weights(None),
+            Section::Weights => Setting::Weights(Some(decode(node, what)?)),
         })
     }
 
     /// The names and fields, or `None` for a section whose values have no names. Read off the JSON
     /// Schema of the decoded type, so it cannot disagree with what decoding accepts.
     pub fn shape(self) -> Option<&'static Shape> {
-        static SHAPES: OnceLock<[Shape; 4]> = OnceLock::new();
-        let shapes =
-            SHAPES.get_or_init(|| [shape::<Model>(), shape::<Method>(), shape::<Optimizer>(), shape::<Schedule>()]);
-        shapes.get(self.index())
+        static SHAPES: OnceLock<[Shape; 5]> = OnceLock::new();
+        let shapes = SHAPES.get_or_init(|| {
+            [shape::<Model>(), shape::<Method>(), shape::<Optimizer>(), shape::<Schedule>(), shape::<Normalize>()]
+        });
+        match self {
+            Section::Model | Section::Method | Section::Optimizer | Section::Schedule => shapes.get(self.index()),
+            Section::Normalize => shapes.last(),
+            _ => None,
+        }
+    }
+
+    /// A value with its short spelling written out: `{mean, std}` alone is `{channels: {mean, std}}`.
+    pub fn spelled_out(self, node: &Rc<Node>) -> Rc<Node> {
+        let short = |map: &Map| map.contains_key("mean") || map.contains_key("std");
+        if self != Section::Normalize || !node.map().is_some_and(short) {
+            return node.clone();
+        }
+        let entry = Entry { key: node.span, node: node.clone() };
+        Node::new(node.span, Kind::Map(Map::from([("channels".to_string(), entry)])))
     }
 }
 

@@ -72,7 +72,8 @@ impl Settings {
     /// `trial`: the map under the key `trial` at `key`.
     pub fn new(key: Span, trial: &Map, radii: Radii) -> Settings {
         let base = Section::ALL.map(|section| {
-            let written = trial.get(section.name()).map(|entry| entry.node.clone()).filter(|node| !node.is_null());
+            let written = trial.get(section.name()).map(|entry| section.spelled_out(&entry.node));
+            let written = written.filter(|node| !node.is_null());
             written.or_else(|| section.default().map(|text| Node::plain(key, text)))
         });
         Settings {
@@ -87,6 +88,7 @@ impl Settings {
 
     /// Registers an override; points refer to it by the number returned.
     pub fn add(&mut self, path: Path, key: Span, node: Rc<Node>) -> u32 {
+        let node = if path.name.is_none() { path.section.spelled_out(&node) } else { node };
         let shown = format::setting(&node);
         self.touched[path.section.index()] = true;
         self.overrides.push(Override { path, key, node, shown });
@@ -213,7 +215,7 @@ impl Settings {
         let mut identity = Identity::default();
         let mut problems = Vec::new();
         let mut choosy = false;
-        for section in Section::ALL {
+        for section in self.sections(point) {
             let id = self.resolve(section, point);
             match &self.get(section, id).outcome {
                 Ok(valid) => {
@@ -242,20 +244,36 @@ impl Settings {
         problems
     }
 
+    /// The sections that say something about `point`.
+    fn sections(&mut self, point: &Point) -> impl Iterator<Item = Section> + use<> {
+        let pretrained = self.is_pretrained(point);
+        Section::ALL.into_iter().filter(move |section| !(pretrained && section.is_about_training()))
+    }
+
+    fn is_pretrained(&mut self, point: &Point) -> bool {
+        let id = self.resolve(Section::Method, point);
+        let method = self.get(Section::Method, id).outcome.as_ref();
+        method.is_ok_and(|valid| valid.setting == Setting::Method(Method::Pretrained {}))
+    }
+
     /// What a valid point is made of, as JSON, one section after the other; without the options that
     /// change nothing, so that a sample stays what it was when a new option is invented.
-    pub fn content(&mut self, point: &Point) -> [Option<Rc<str>>; Section::COUNT] {
-        Section::ALL.map(|section| {
+    pub fn content(&mut self, point: &Point) -> Vec<Option<Rc<str>>> {
+        let sections: Vec<Section> = self.sections(point).collect();
+        let content = sections.into_iter().map(|section| {
             let id = self.resolve(section, point);
             let valid = self.get(section, id).outcome.as_ref().ok();
             valid.filter(|valid| !valid.setting.is_absent(section)).map(|valid| valid.content.clone())
-        })
+        });
+        content.collect()
     }
 
     /// The recipe of a valid point; `None` for any other.
     pub fn recipe(&mut self, point: &Point) -> Option<Recipe> {
         let mut recipe = Recipe {
             model: Model::Linear {},
+            normalize: None,
+            weights: None,
             method: Method::Natural {},
             optimizer: super::recipe::Optimizer::Sgd { lr: 0.0, momentum: 0.0, weight_decay: 0.0, nesterov: false },
             schedule: super::recipe::Schedule::Cosine {},
@@ -263,9 +281,11 @@ impl Settings {
             batch_size: 0,
             options: Options::default(),
         };
-        for section in Section::ALL {
+        for section in self.sections(point) {
             let id = self.resolve(section, point);
             match self.get(section, id).outcome.as_ref().ok()?.setting.clone() {
+                Setting::Normalize(normalize) => recipe.normalize = normalize.numbers(),
+                Setting::Weights(weights) => recipe.weights = weights,
                 Setting::Model(model) => recipe.model = model,
                 Setting::Method(method) => recipe.method = method,
                 Setting::Optimizer(optimizer) => recipe.optimizer = optimizer,
@@ -285,6 +305,9 @@ impl Settings {
     /// What the column `path` shows for `point`: the value chosen for it, else what is in force
     /// there, else nothing because the point has no such setting.
     pub fn shown(&mut self, point: &Point, path: &Path) -> String {
+        if path.section.is_about_training() && self.is_pretrained(point) {
+            return String::new();
+        }
         if let Some(&id) = point.iter().find(|&&id| self.overridden(id).path == *path) {
             return self.overridden(id).shown.clone();
         }

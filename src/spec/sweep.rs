@@ -1,5 +1,6 @@
 //! A validated sweep: what the YAML file means once grids are expanded and defaults filled in.
 
+use super::inputs::{GivenFile, Normalization};
 use super::method::{Method, Options, WATCH_STEPS, watched};
 use super::recipe::{Attack, Certificate, Model, Norm, Optimizer, Schedule, Search};
 use schemars::JsonSchema;
@@ -161,10 +162,15 @@ pub struct Trial {
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     pub model: Model,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalize: Option<Normalization>,
+    /// What the weights begin as, instead of random ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<GivenFile>,
     pub method: Method,
     pub optimizer: Optimizer,
     pub schedule: Schedule,
-    /// At least 1.
+    /// At least 1; 0 for a pretrained network, to which nothing from `optimizer` on applies.
     pub epochs: u32,
     /// Examples per step, at least 1; the last, smaller batch of an epoch is used too.
     pub batch_size: u32,
@@ -193,6 +199,31 @@ impl Recipe {
         let watch = [watched * u64::from(WATCH_STEPS + 3), watched * u64::from(WATCH_STEPS + 1)];
         let held = u64::from(held);
         (total(forwards + twice) + held * checks[0] + watch[0], total(backwards) + held * checks[1] + watch[1])
+    }
+}
+
+impl Recipe {
+    pub fn is_pretrained(&self) -> bool {
+        matches!(self.method, Method::Pretrained {})
+    }
+
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &GivenFile> {
+        let module = match &self.model {
+            Model::Torchscript(file) => Some(file),
+            _ => None,
+        };
+        module.into_iter().chain(&self.weights)
+    }
+
+    /// The same with every file replaced.
+    pub fn with_files(&self, replace: impl Fn(&GivenFile) -> GivenFile) -> Recipe {
+        let mut recipe = self.clone();
+        if let Model::Torchscript(file) = &mut recipe.model {
+            *file = replace(file);
+        }
+        recipe.weights = recipe.weights.as_ref().map(replace);
+        recipe
     }
 }
 
@@ -273,7 +304,11 @@ pub struct EvalEpochs {
 
 impl EvalEpochs {
     /// The epochs at which a trial of `epochs` epochs is evaluated: ascending, distinct, possibly empty.
+    /// A pretrained network has none behind it, and is evaluated as it is: at epoch 0.
     pub fn of(&self, epochs: u32) -> Vec<u32> {
+        if epochs == 0 {
+            return vec![0];
+        }
         let mut chosen: Vec<u32> = self.at.iter().copied().filter(|&e| e <= epochs).collect();
         if self.last && chosen.last() != Some(&epochs) {
             chosen.push(epochs);

@@ -186,6 +186,7 @@ pub(super) mod tests {
             epoch: 2,
             data: DataId { name: "digits".into(), digest: "5eed".into() },
             model: Model::Linear {},
+            normalize: None,
             norm: Norm::Linf,
             attack: Attack::Fgsm {},
             search: Search::Ascending,

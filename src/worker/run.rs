@@ -224,26 +224,33 @@ impl Worker {
         let stop = self.held.add(lease);
         let worker = self.clone();
         let job = Job { lease, sent, stop };
-        if job.sent.kind == "train" {
+        let wanted = match job.sent.kind.as_str() {
+            "train" => job.sent.inputs.clone(),
+            _ => vec![job.sent.checkpoint.clone()],
+        };
+        if wanted.is_empty() {
             let _ = self.jobs.send(job);
             return;
         }
         self.deliveries.spawn(async move {
-            let fetched = match ArtifactId::parse(&job.sent.checkpoint) {
-                Some(id) => fetch::artifact(&worker.link, &worker.shared.checkpoints, &id)
-                    .await
-                    .map_err(|error| fetch::chain(&error)),
-                None => Err("the lease names no checkpoint".into()),
-            };
-            match fetched {
+            match worker.fetch(&wanted).await {
                 Ok(()) => drop(worker.jobs.send(job)),
                 Err(message) => {
-                    let message = format!("cannot fetch the checkpoint: {message}");
+                    let message = format!("cannot fetch what the task needs: {message}");
                     let _ = worker.report_failure(lease, Failure::BadInput, message).await;
                     worker.release(lease);
                 }
             }
         });
+    }
+
+    async fn fetch(&self, wanted: &[String]) -> Result<(), String> {
+        for name in wanted {
+            let id = ArtifactId::parse(name).ok_or("the lease names no artifact")?;
+            let fetched = fetch::artifact(&self.link, &self.shared.checkpoints, &id).await;
+            fetched.map_err(|error| fetch::chain(&error))?;
+        }
+        Ok(())
     }
 
     /// Hands a finished task in; the lease is held, and so renewed, until that has been answered.

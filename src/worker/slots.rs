@@ -1,12 +1,15 @@
 //! Slots: threads that compute, one task at a time each, with one libtorch thread.
 
 use super::fetch::DataCache;
-use crate::lab::{self, CertifyRequest, Device, EpochReport, EvaluateRequest, LabError, Passes, TrainRequest, Watch};
+use crate::lab::{
+    self, CertifyRequest, Device, EpochReport, EvaluateRequest, Given, LabError, Passes, TrainRequest, Watch,
+};
 use epsweep::artifacts::{ArtifactId, Store};
 use epsweep::engine::{Failure, Lease};
 use epsweep::outcome::{Known, Level};
 use epsweep::plan::{ALGORITHM_VERSION, CertifyQuestion, EvaluateQuestion, Question, TaskKey, TrainQuestion};
 use epsweep::proto;
+use epsweep::spec::{GivenFile, Model};
 use epsweep::trust::Trust;
 use epsweep::witness::WitnessFile;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -129,15 +132,30 @@ fn check_version(asked: u32) -> Result<(), LabError> {
 
 fn train(question: &TrainQuestion, job: &Job, shared: &Shared, partial: Option<&PathBuf>) -> Result<Answer, LabError> {
     let data = shared.data.get(&job.sent.dataset, &question.data.digest).map_err(LabError::BadInput)?;
+    let artifact = |file: Option<&GivenFile>| given(file, shared);
+    let module = match &question.model {
+        Model::Torchscript(file) => artifact(Some(file))?,
+        _ => None,
+    };
+    let weights = artifact(question.weights.as_ref())?;
     let request = TrainRequest {
         question,
         data: &data,
+        given: Given { module: module.as_deref(), weights: weights.as_deref() },
         keep: &job.sent.keep,
         resume_dir: partial.map(PathBuf::as_path),
         device: shared.device,
     };
     let answer = lab::train(request, &mut Follow(job))?;
     Ok(Answer::Train { checkpoints: answer.checkpoints, passes: answer.passes })
+}
+
+/// The content of a file that the sweep brings along; it was fetched before the task could start.
+fn given(file: Option<&GivenFile>, shared: &Shared) -> Result<Option<Vec<u8>>, LabError> {
+    let Some(file) = file else { return Ok(None) };
+    let id = file.digest().and_then(ArtifactId::parse);
+    let id = id.ok_or_else(|| LabError::BadInput("the question names a file by its path, not its content".into()))?;
+    shared.checkpoints.get(&id).map(Some).map_err(|error| LabError::BadInput(error.to_string()))
 }
 
 fn evaluate(question: &EvaluateQuestion, job: &Job, shared: &Shared) -> Result<Answer, LabError> {

@@ -5,6 +5,7 @@
 mod bad_input;
 mod data;
 mod distributed;
+mod given;
 mod harness;
 mod logs;
 mod resume;

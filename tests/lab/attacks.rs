@@ -178,6 +178,7 @@ fn confident_networks_are_attacked_all_the_same() {
     let plain = Network::from_weights(&architecture, &weights, Device::Cpu).unwrap();
     let scaled: Vec<(String, Tensor)> = plain
         .state()
+        .unwrap()
         .into_iter()
         .map(|(name, t)| if name.starts_with("fc2") { (name, t * 1000.0) } else { (name, t) })
         .collect();

@@ -22,6 +22,7 @@ fn question(model: Model, certificate: Certificate, epsilons: &[f64], examples: 
         epoch: 1,
         data: data_id(),
         model,
+        normalize: None,
         norm: certificate.norm(),
         seed: (!certificate.is_deterministic()).then_some(7),
         certificate,

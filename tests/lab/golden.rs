@@ -145,7 +145,7 @@ fn trades_is_its_papers_loss_and_inner_attack() {
     let loss = losses::trades(&trained.forward(x), &trained.forward(&last), &y, 6.0, 0.0);
     assert_close(&loss.detach().view([1]), golden.get("trades.loss"), "TRADES loss");
     let gradients = Tensor::run_backward(&[&loss], trained.parameters(), false, false);
-    for ((name, _), gradient) in trained.state().iter().zip(&gradients) {
+    for ((name, _), gradient) in trained.state().unwrap().iter().zip(&gradients) {
         assert_close(gradient, golden.get(&format!("trades.gradient.{name}")), name);
     }
 }

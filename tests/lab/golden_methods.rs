@@ -43,7 +43,7 @@ impl Loop {
     }
 
     fn assert_weights(&self, golden: &Golden, name: &str, tolerance: f64) {
-        for (parameter, tensor) in self.pair.frozen.state() {
+        for (parameter, tensor) in self.pair.frozen.state().unwrap() {
             let difference = largest_difference(&tensor, golden.get(&format!("{name}.{parameter}")));
             assert!(difference < tolerance, "{name}.{parameter} differs from PyTorch by {difference}");
         }

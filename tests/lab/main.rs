@@ -9,6 +9,7 @@ mod lab;
 mod attacks;
 mod cascade;
 mod certify;
+mod given;
 mod golden;
 mod golden_autoattack;
 mod golden_methods;

@@ -5,7 +5,7 @@ use crate::lab::attacks::gradient::{Slope, ascend, margin};
 use crate::lab::models::Network;
 use crate::lab::training::TrainAnswer;
 use crate::lab::{
-    Checkpoint, Device, EpochReport, EvaluateRequest, Images, LabData, LabError, TrainRequest, Watch, evaluate,
+    Checkpoint, Device, EpochReport, EvaluateRequest, Given, Images, LabData, LabError, TrainRequest, Watch, evaluate,
     streams::Key, train,
 };
 use epsweep::outcome::Known;
@@ -59,6 +59,8 @@ pub fn training(method: Method, epochs: u32, seed: u64) -> TrainQuestion {
         version: ALGORITHM_VERSION,
         data: data_id(),
         model: smallcnn(),
+        normalize: None,
+        weights: None,
         method,
         optimizer: adamw(),
         schedule: Schedule::Cosine {},
@@ -76,6 +78,7 @@ pub fn evaluation(model: Model, norm: Norm, attack: Attack, epsilons: &[f64], ex
         epoch: 1,
         data: data_id(),
         model,
+        normalize: None,
         norm,
         attack,
         search: Search::Ascending,
@@ -128,7 +131,8 @@ pub fn run_training(
     resume_dir: Option<&Path>,
     watch: &mut Patience,
 ) -> Result<TrainAnswer, LabError> {
-    train(TrainRequest { question, data, keep, resume_dir, device: Device::Cpu }, watch)
+    let given = Given::default();
+    train(TrainRequest { question, data, keep, given, resume_dir, device: Device::Cpu }, watch)
 }
 
 /// The weights after the last epoch.

@@ -22,8 +22,10 @@ fn methods() -> Vec<Method> {
 
 /// What the plan says that a run costs.
 pub fn planned(question: &TrainQuestion, examples: u32) -> (u64, u64) {
-    let TrainQuestion { model, method, optimizer, schedule, epochs, batch_size, options, .. } = question.clone();
-    Recipe { model, method, optimizer, schedule, epochs, batch_size, options }.passes(examples)
+    let question = question.clone();
+    let TrainQuestion { model, normalize, weights, method, optimizer, schedule, epochs, .. } = question;
+    let TrainQuestion { batch_size, options, .. } = question;
+    Recipe { model, normalize, weights, method, optimizer, schedule, epochs, batch_size, options }.passes(examples)
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub mod search;
 pub mod square;
 
 use super::error::guarded;
-use super::models::{Network, architecture};
+use super::models::Blueprint;
 use super::streams::Key;
 use super::{LabData, LabError, Passes, Watch};
 use engine::{Engine, Ladder};
@@ -102,7 +102,9 @@ fn evaluate_inner(
     check(question, members, data, known)?;
     let [from, to] = question.examples.map(i64::from);
     let shape = data.test.shape();
-    let network = Network::from_weights(&architecture(&question.model, shape, data.classes)?, weights, device)?;
+    let EvaluateQuestion { model, normalize, .. } = question;
+    let blueprint = Blueprint { model, normalize: normalize.as_ref(), shape, classes: data.classes, device };
+    let network = blueprint.of_checkpoint(weights)?.frozen();
     let rows = match device {
         Device::Cpu => question.batch_size.min(CPU_ROWS),
         _ => question.batch_size,

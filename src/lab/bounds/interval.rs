@@ -43,9 +43,13 @@ pub fn through(network: &Network, layer: &Layer, input: &Interval) -> Result<Int
     let none = || None::<&Tensor>;
     let parameters = network.parameters();
     Ok(match layer {
-        Layer::ChannelsLast | Layer::Flatten | Layer::MaxPool | Layer::Relu | Layer::GlobalAverage => {
-            input.map(|values| network.apply(layer, values))
-        }
+        // Standard deviations are positive, so normalisation keeps the order too.
+        Layer::Normalize { .. }
+        | Layer::ChannelsLast
+        | Layer::Flatten
+        | Layer::MaxPool
+        | Layer::Relu
+        | Layer::GlobalAverage => input.map(|values| network.apply(layer, values)),
         Layer::Affine { weight, .. } => {
             let weight = parameters[*weight].abs();
             input.affine(|centre| network.apply(layer, centre), |radius| radius.linear(&weight, none()))

@@ -17,7 +17,7 @@ pub mod program;
 pub mod smoothing;
 
 use super::error::guarded;
-use super::models::{Network, architecture};
+use super::models::{Blueprint, Network};
 use super::streams::Key;
 use super::{LabData, LabError, Passes, Watch};
 use ball::Method;
@@ -63,7 +63,12 @@ fn certify_inner(request: CertifyRequest, watch: &mut dyn Watch) -> Result<Certi
     let CertifyRequest { question, data, weights, device } = request;
     check(question, data)?;
     let shape = data.test.shape();
-    let network = Network::from_weights(&architecture(&question.model, shape, data.classes)?, weights, device)?;
+    let CertifyQuestion { model, normalize, .. } = question;
+    let blueprint = Blueprint { model, normalize: normalize.as_ref(), shape, classes: data.classes, device };
+    let network = blueprint.of_checkpoint(weights)?.frozen();
+    if question.certificate.is_deterministic() && network.is_module() {
+        return Err(LabError::bad_input("there are no bounds for a TorchScript module"));
+    }
     let mut work = Work { question, data, device, passes: Passes::default() };
     let levels = match question.certificate {
         Certificate::Ibp {} => work.balls(&Program::new(&network)?, Method::Ibp, IBP_ROWS, watch)?,

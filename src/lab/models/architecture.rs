@@ -4,6 +4,7 @@ use super::layer::Layer;
 use super::{convolutional, plain, residual, transformer};
 use crate::lab::LabError;
 use epsweep::spec::Model;
+use tch::Tensor;
 
 /// A network without weights.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +46,14 @@ pub struct BufferSpec {
     pub initial: f64,
 }
 
+impl Architecture {
+    /// Parameters and buffers, out of both in this order.
+    pub(super) fn split(&self, mut values: Vec<Tensor>) -> (Vec<Tensor>, Vec<Tensor>) {
+        let buffers = values.split_off(self.parameters.len());
+        (values, buffers)
+    }
+}
+
 /// The architecture of `model` for images of `shape` (channels, height, width).
 ///
 /// # Errors
@@ -67,6 +76,7 @@ pub fn architecture(model: &Model, shape: [i64; 3], classes: i64) -> Result<Arch
             let sizes = [*patch, *dim, *depth, *heads].map(i64::from);
             transformer::vit(&mut builder, shape, sizes, classes)?;
         }
+        Model::Torchscript(_) => return Err(LabError::bad_input("a TorchScript module has no layers of ours")),
     }
     Ok(builder.architecture)
 }

@@ -31,6 +31,11 @@ pub(super) struct State<'a> {
 #[derive(Debug, Clone)]
 #[allow(clippy::enum_variant_names, reason = "layer normalisation is what the field calls it")]
 pub enum Layer {
+    /// `(x - mean) / std`, one number per channel: the network takes pixels in `[0,1]` whatever it was trained on.
+    Normalize {
+        mean: Vec<f32>,
+        std: Vec<f32>,
+    },
     /// Relabels the memory of NCHW images as channels-last, which convolutions then keep.
     ///
     /// In PyTorch's default layout, pooling is scalar code on CPU and takes longer than convolving.
@@ -91,6 +96,7 @@ impl Layer {
         // In 32 bits these are other handles on the same memory.
         let cast = |tensor: &Tensor| tensor.to_kind(state.kind);
         match self {
+            Layer::Normalize { mean, std } => normalize(input, mean, std),
             // `contiguous` makes the strides explicit; with one channel it copies nothing.
             Layer::ChannelsLast => channels_last(input),
             // Reads channels-first whatever the memory layout, as PyTorch does.
@@ -139,6 +145,11 @@ impl Layer {
             Layer::First => input.select(1, 0),
         }
     }
+}
+
+fn normalize(images: &Tensor, mean: &[f32], std: &[f32]) -> Tensor {
+    let per_channel = |values: &[f32]| Tensor::from_slice(values).view([1, -1, 1, 1]).to_device(images.device());
+    (images - per_channel(mean)) / per_channel(std)
 }
 
 /// Written out, because the fused kernels choose their order of summation themselves.

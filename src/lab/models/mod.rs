@@ -4,29 +4,42 @@
 //! |---|---|
 //! | [`layer`] | the steps of a forward pass |
 //! | [`architecture`] | from a model's description to layers; what parameters are called and begin as |
+//! | [`blueprint`] | from a question to a network, its files included |
+//! | [`inspect`] | what is odd about a network's answers |
+//! | `script` | TorchScript modules |
 //! | `plain`, `convolutional`, `residual`, `transformer` | one file per family of models |
 
 pub mod architecture;
+pub mod blueprint;
 mod convolutional;
+pub mod inspect;
 pub mod layer;
 mod plain;
 mod residual;
+mod script;
 mod transformer;
 
 pub use architecture::{Architecture, Initial, ParameterSpec, architecture};
+pub use blueprint::Blueprint;
 pub use layer::{Layer, Mode};
 
 use super::{LabError, weights};
 use crate::lab::streams::Key;
 use epsweep::spec::Precision;
 use layer::State;
+use script::Script;
 use std::collections::HashMap;
+use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 /// A network with weights: NCHW images in `[0,1]` to logits.
 #[derive(Debug)]
 pub struct Network {
     layers: Vec<Layer>,
+    /// A module of somebody else's, after the layers; its parameters are among those below, its buffers not.
+    script: Option<Rc<Script>>,
+    /// Whether a pass may build a graph to the parameters.
+    trains: bool,
     parameter_names: Vec<String>,
     parameters: Vec<Tensor>,
     buffer_names: Vec<String>,
@@ -69,6 +82,8 @@ impl Network {
             |value: &Tensor| if value.dim() == 4 { channels_last(value, device) } else { value.to_device(device) };
         Network {
             layers: architecture.layers.clone(),
+            script: None,
+            trains: false,
             parameter_names: architecture.parameters.iter().map(|spec| spec.name.clone()).collect(),
             parameters: parameters.iter().map(place).collect(),
             buffer_names: architecture.buffers.iter().map(|spec| spec.name.clone()).collect(),
@@ -77,16 +92,25 @@ impl Network {
         }
     }
 
+    fn of_script(script: Script, layers: Vec<Layer>) -> Network {
+        let (parameter_names, parameters) =
+            script.trainable.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).unzip();
+        let (buffer_names, buffers) = (Vec::new(), Vec::new());
+        Network {
+            layers,
+            script: Some(Rc::new(script)),
+            trains: false,
+            parameter_names,
+            parameters,
+            buffer_names,
+            buffers,
+            kind: Kind::Float,
+        }
+    }
+
     /// Logits `[n, classes]` of images `[n, channels, height, width]`, each by itself: what is evaluated.
     pub fn forward(&self, images: &Tensor) -> Tensor {
         self.forward_in(Mode::Evaluation, images)
-    }
-
-    /// As [`Network::forward`], or as training sees the batch: normalised by its own statistics, which
-    /// then enter the running ones. Without batch normalisation the two are the same.
-    pub fn forward_in(&self, mode: Mode, images: &Tensor) -> Tensor {
-        let state = State { parameters: &self.parameters, buffers: &self.buffers, kind: self.kind };
-        layer::run(&self.layers, state, images, mode).to_kind(Kind::Float)
     }
 
     /// The same network, whose convolutions and affine maps compute in `precision`; the weights, and
@@ -99,9 +123,53 @@ impl Network {
         Network { kind, ..self }
     }
 
-    /// Whether [`Mode::Training`] computes anything else than [`Mode::Evaluation`].
+    /// As [`Network::forward`], for images that the network has not shown to accept.
+    ///
+    /// # Errors
+    /// What the network complains about.
+    pub fn try_forward(&self, images: &Tensor) -> Result<Tensor, LabError> {
+        let value = self.through_layers(images, Mode::Evaluation);
+        match &self.script {
+            None => Ok(value),
+            Some(script) => script.forward(&value, Mode::Evaluation, self.trains),
+        }
+    }
+
+    /// What a module answers in the mode that it was saved in; `None` for networks of our own.
+    ///
+    /// # Errors
+    /// As [`Network::try_forward`].
+    pub fn forward_as_saved(&self, images: &Tensor) -> Result<Option<Tensor>, LabError> {
+        let Some(script) = &self.script else { return Ok(None) };
+        script.forward_as_saved(&self.through_layers(images, Mode::Evaluation)).map(Some)
+    }
+
+    fn through_layers(&self, images: &Tensor, mode: Mode) -> Tensor {
+        let state = State { parameters: &self.parameters, buffers: &self.buffers, kind: self.kind };
+        layer::run(&self.layers, state, images, mode).to_kind(Kind::Float)
+    }
+
+    /// As [`Network::forward`], or as training sees the batch: normalised by its own statistics, which
+    /// then enter the running ones. Without batch normalisation the two are the same.
+    pub fn forward_in(&self, mode: Mode, images: &Tensor) -> Tensor {
+        let value = self.through_layers(images, mode);
+        match &self.script {
+            None => value,
+            // A panic, as any other operation of `tch` that fails: the lab turns both into errors.
+            Some(script) => {
+                script.forward(&value, mode, self.trains).unwrap_or_else(|error| panic!("{}", error.detail()))
+            }
+        }
+    }
+
+    /// Whether [`Mode::Training`] may compute anything else than [`Mode::Evaluation`].
     pub fn depends_on_mode(&self) -> bool {
-        !self.buffers.is_empty()
+        !self.buffers.is_empty() || self.script.is_some()
+    }
+
+    /// Whether most of it is code of somebody else's, which nothing but running it tells about.
+    pub fn is_module(&self) -> bool {
+        self.script.is_some()
     }
 
     /// In the order of the forward pass.
@@ -135,6 +203,8 @@ impl Network {
     pub fn frozen(&self) -> Network {
         Network {
             layers: self.layers.clone(),
+            script: self.script.clone(),
+            trains: false,
             parameter_names: self.parameter_names.clone(),
             parameters: self.parameters.iter().map(|parameter| parameter.detach()).collect(),
             buffer_names: self.buffer_names.clone(),
@@ -146,16 +216,29 @@ impl Network {
     /// Makes the parameters leaves of a graph, for training.
     pub fn trainable(self) -> Network {
         let parameters = self.parameters.iter().map(|parameter| parameter.set_requires_grad(true)).collect();
-        Network { parameters, ..self }
+        Network { parameters, trains: true, ..self }
     }
 
     /// A checkpoint: equal weights are equal bytes.
-    pub fn to_weights(&self) -> Vec<u8> {
-        weights::encode(&self.state(), None)
+    ///
+    /// # Errors
+    /// When a module cannot be written down.
+    pub fn to_weights(&self) -> Result<Vec<u8>, LabError> {
+        Ok(weights::encode(&self.state()?, None))
     }
 
-    /// Parameters and buffers, sharing memory: all that a checkpoint holds.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
+    /// Parameters and buffers, sharing memory; a module's as one tensor of bytes: all that a checkpoint holds.
+    ///
+    /// # Errors
+    /// When a module cannot be written down.
+    pub fn state(&self) -> Result<Vec<(String, Tensor)>, LabError> {
+        match &self.script {
+            Some(script) => Ok(vec![(script::CONTENT.to_string(), Tensor::from_slice(&script.current()?))]),
+            None => Ok(self.named_tensors()),
+        }
+    }
+
+    fn named_tensors(&self) -> Vec<(String, Tensor)> {
         let buffers = self.buffer_names.iter().zip(&self.buffers);
         let named = self.parameter_names.iter().zip(&self.parameters).chain(buffers);
         named.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
@@ -165,8 +248,14 @@ impl Network {
     ///
     /// # Errors
     /// When a tensor is missing or of another shape; some may have been copied then.
-    pub fn restore(&self, stored: &mut HashMap<String, Tensor>) -> Result<(), LabError> {
-        for (name, own) in self.state() {
+    pub fn restore(&mut self, stored: &mut HashMap<String, Tensor>) -> Result<(), LabError> {
+        if let Some(script) = &self.script {
+            let script = Script::from_weights(stored, script.device)?;
+            let (layers, trains, kind) = (std::mem::take(&mut self.layers), self.trains, self.kind);
+            *self = Network { trains, kind, ..Network::of_script(script, layers) };
+            return Ok(());
+        }
+        for (name, own) in self.named_tensors() {
             let tensor = take(stored, &name, &own.size())?;
             own.detach().f_copy_(&tensor)?;
         }

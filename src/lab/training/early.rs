@@ -88,7 +88,8 @@ impl Judge {
         if best.is_none_or(|best| accuracy > best) {
             now.facts.validation_accuracy = Some(accuracy);
             tracing::debug!(epoch = now.epoch, accuracy, "best on the held-out examples so far");
-            self.best_state = network.state().iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
+            let state = network.state().expect("a network that was read can be written");
+            self.best_state = state.into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
             (self.best, self.waited) = (Some(now), 0);
         } else {
             self.waited += 1;
@@ -135,7 +136,7 @@ impl Judge {
         stored: &mut HashMap<String, Tensor>,
     ) -> Result<(), LabError> {
         if best.is_some() {
-            for (name, own) in network.state() {
+            for (name, own) in network.state()? {
                 let Some(tensor) = stored.remove(&format!("{PREFIX}{name}")) else {
                     return Err(LabError::bad_input(format!("the saved state lacks the best {name}")));
                 };

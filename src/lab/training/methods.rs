@@ -154,7 +154,7 @@ impl Objective<'_> {
                 let attack = InnerAttack { epsilon, steps, step, norm };
                 Crafted { clean: None, points: attack.break_labels(&pair.frozen, batch, start, passes) }
             }
-            Method::Natural {} | Method::FreeAt { .. } | Method::Ibp { .. } => {
+            Method::Natural {} | Method::Pretrained {} | Method::FreeAt { .. } | Method::Ibp { .. } => {
                 Crafted { clean: None, points: images.shallow_clone() }
             }
         }

@@ -11,18 +11,20 @@ pub mod inner;
 pub mod losses;
 pub mod methods;
 pub mod optim;
+mod pretrained;
 pub mod resume;
 pub mod schedule;
 pub mod watch;
 
 use super::error::guarded;
-use super::models::{Network, architecture};
+use super::files::Given;
+use super::models::{Blueprint, Network};
 use super::streams::Key;
 use super::{Images, LabData, LabError, Passes, Watch};
 use early::{Best, Judge};
 use epsweep::plan::facts::Facts;
 use epsweep::plan::question::{Question, TrainQuestion};
-use epsweep::spec::{Method, Optimizer};
+use epsweep::spec::{Method, Optimizer, Precision};
 use methods::{Batch, Objective, Pair};
 use optim::Updater;
 use resume::{Folder, Memory, Saved};
@@ -35,7 +37,9 @@ use watch::Sentinel;
 pub struct TrainRequest<'a> {
     pub question: &'a TrainQuestion,
     pub data: &'a LabData,
-    /// Epochs (from 1) whose weights are wanted, in any order.
+    /// What its files hold.
+    pub given: Given<'a>,
+    /// Epochs (from 1) whose weights are wanted, in any order; of a pretrained network 0.
     pub keep: &'a [u32],
     /// Folder for this question's partial state: created, continued from when valid, and left for
     /// the caller to remove once the answer is safe.
@@ -84,6 +88,9 @@ pub struct TrainAnswer {
 /// Every [`LabError`]; before [`LabError::Stopped`] the state has been saved.
 pub fn train(request: TrainRequest, watch: &mut dyn Watch) -> Result<TrainAnswer, LabError> {
     guarded(|| {
+        if let Method::Pretrained {} = request.question.method {
+            return pretrained::import(&request);
+        }
         let mut run = Run::new(&request)?;
         run.finish(watch)?;
         Ok(TrainAnswer { checkpoints: run.checkpoints, passes: run.passes })
@@ -120,10 +127,15 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(request: &TrainRequest<'a>) -> Result<Run<'a>, LabError> {
-        let TrainRequest { question, data, keep, resume_dir, device } = *request;
+        let TrainRequest { question, data, keep, given, resume_dir, device } = *request;
         check(question, data, keep)?;
-        let shape = data.train.shape();
-        let network = Network::initialised(&architecture(&question.model, shape, data.classes)?, question.seed, device);
+        let network = blueprint(question, data, device).initial(given, question.seed)?;
+        if network.parameters().is_empty() {
+            let what = "no parameter of the module wants gradients, so it cannot be trained";
+            return Err(LabError::bad_input(format!("{what}; `method: pretrained` evaluates it")));
+        }
+        // Whatever does not fit is better known before hours of training than after.
+        pretrained::check(&network, data, &data.train.slice(0, 2.min(data.train.count()), device))?;
         let trained = network.trainable();
         let (train, judge) = early::split(question, data.train.slice(0, data.train.count(), device))?;
         check_batches(question, train.count(), &trained)?;
@@ -165,8 +177,10 @@ impl<'a> Run<'a> {
 
     fn restore(&mut self, saved: Saved) -> Result<(), LabError> {
         let Saved { progress, mut tensors, kept } = saved;
+        self.pair.trained.restore(&mut tensors)?;
+        self.pair.frozen = self.pair.trained.frozen();
+        self.exact = self.pair.trained.frozen().computing_in(Precision::Fp32);
         let network = &self.exact;
-        network.restore(&mut tensors)?;
         let Memory { collapsed, best, waited } = progress.memory;
         self.collapsed = collapsed;
         if let Some(judge) = &mut self.judge {
@@ -245,7 +259,7 @@ impl<'a> Run<'a> {
         let seconds = self.seconds();
         let facts = self.look(epoch, train_loss, seconds);
         if self.own_epochs().contains(&epoch) {
-            let weights = self.exact.to_weights();
+            let weights = self.exact.to_weights()?;
             let checkpoint = Checkpoint { epoch, train_loss, train_seconds: seconds, facts, weights };
             if let Some(folder) = &mut self.folder {
                 folder.keep(&checkpoint);
@@ -300,7 +314,10 @@ impl<'a> Run<'a> {
     fn save(&mut self) {
         let (step, seconds) = (self.updater.steps(), self.seconds());
         if let Some(folder) = &mut self.folder {
-            let mut tensors = self.exact.state();
+            let mut tensors = match self.exact.state() {
+                Ok(tensors) => tensors,
+                Err(error) => return tracing::warn!(%error, "cannot save the state of a training run"),
+            };
             tensors.extend(self.updater.state(self.exact.parameter_names()));
             tensors.extend(self.judge.iter().flat_map(Judge::state));
             tensors.extend(self.carried.iter().map(|carried| (CARRIED.to_string(), carried.shallow_clone())));
@@ -334,6 +351,12 @@ impl<'a> Run<'a> {
     fn batches(&self) -> u64 {
         self.updater.steps() / self.updates()
     }
+}
+
+/// The network that a question is about.
+fn blueprint<'a>(question: &'a TrainQuestion, data: &LabData, device: Device) -> Blueprint<'a> {
+    let TrainQuestion { model, normalize, .. } = question;
+    Blueprint { model, normalize: normalize.as_ref(), shape: data.train.shape(), classes: data.classes, device }
 }
 
 /// The statistics of one example say nothing, and may have a variance of 0 / 0.

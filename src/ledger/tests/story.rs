@@ -50,6 +50,7 @@ impl Story {
             width: 28,
             train_count: 1000,
             test_count: 300,
+            given: Default::default(),
         };
         let sweep = crate::spec::parse(yaml, "story.yaml", Path::new("/base")).expect("a valid file");
         let dir = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@ impl Ranges<'_> {
             self.training_radius(epsilon, norm, radii);
         }
         match *method {
-            Method::Natural {} => {}
+            Method::Natural {} | Method::Pretrained {} => {}
             Method::Pgd { steps, step, norm, .. } => self.climb(steps, step, norm, radii),
             Method::Trades { beta, steps, step, norm, .. } | Method::Mart { beta, steps, step, norm, .. } => {
                 self.require(beta >= 0.0, "beta", "0 or larger", beta);
@@ -112,6 +112,13 @@ pub(in crate::spec) fn contradiction(section: Section, recipe: &Recipe) -> Optio
             Problem::unplaced(format!("`ibp` cannot train `{}`", recipe.model.kind()))
                 .label("needs interval bounds through every layer")
                 .help("use `linear`, `mlp`, `smallcnn`, `lenet5` or `madry`; in a grid, `exclude` the others"),
+        ),
+        Section::Method if recipe.is_pretrained() && recipe.files().next().is_none() => Some(
+            Problem::unplaced(format!("`pretrained` needs weights, and `{kind}` has none", kind = recipe.model.kind()))
+                .label("nothing to load")
+                .help(
+                    "add `weights: FILE` (safetensors, or a state dict that PyTorch saved), or `model: {torchscript: FILE}`",
+                ),
         ),
         _ => None,
     }

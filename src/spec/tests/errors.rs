@@ -70,7 +70,11 @@ refused! {
     too_many_points: with("grid:\n  - {batch_size: {range: [1, 2000, 1]}}\n  - {optimizer.sgd.lr: {linspace: [0.001, 0.1, 1000]}}");
     too_many_trials: with("grid:\n  - {batch_size: {range: [1, 20, 1]}}\nseeds: 100000");
     later_measure: with("measure: {uncertainty: {radius: 0.1, samples: 4096}}");
-    later_model: trial("model: {torchscript: lenet.pt}, method: natural");
+    pretrained_without_weights: trial("model: mlp, method: pretrained");
+    torchscript_without_a_file: trial("model: torchscript, method: pretrained");
+    normalisation_of_unequal_lengths: trial("model: mlp, method: natural, normalize: {mean: [0.5], std: [1, 2]}");
+    normalisation_by_nothing: trial("model: mlp, method: natural, normalize: {mean: [0.5], std: [0]}");
+    residual_network_of_no_depth: trial("model: {wrn: {depth: 20}}, method: natural");
     mart_with_a_negative_beta: trial("model: mlp, method: {mart: {epsilon: 0.1, beta: -1}}");
     fast_step_beyond_every_image: trial("model: mlp, method: {fast_at: {epsilon: 0.1, step: 2}}");
     free_training_without_replays: trial("model: mlp, method: {free_at: {epsilon: 0.1, replays: 0}}");

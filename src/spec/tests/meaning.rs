@@ -1,10 +1,11 @@
 //! What valid files mean outside the grid.
 
-use super::{around, sweep, with};
+use super::{around, outcome, render, sweep, with};
 use crate::spec::{
     Attack, AttackLoss, Augment, AutoattackVersion, Awp, Certificate, Dataset, EvalEpochs, Method, Model, Norm,
     Optimizer, Schedule, Search,
 };
+use std::path::Path;
 
 #[test]
 fn defaults_are_filled_in() {
@@ -183,4 +184,44 @@ fn the_name_defaults_to_that_of_the_file() {
 fn epochs_are_sorted_and_final_is_the_end_of_each_trial() {
     let sweep = sweep(&around("model: mlp, method: natural", "", "epsilons: [0], epochs: [3, final, 1, 3]"));
     assert_eq!(sweep.evaluate.epochs, EvalEpochs { at: vec![1, 3], last: true });
+}
+
+#[test]
+fn a_given_network_is_evaluated_once_as_it_is() {
+    let text = "dataset: digits\ntrial: {method: pretrained}\ngrid:\n  - {model: [{torchscript: nets/m.pt}, linear], \
+                weights: [none, w.pt]}\nseeds: 3\nevaluate: {epochs: [1, 5], epsilons: [0, 0.1]}\n";
+    let sweep = sweep(text);
+    let files: Vec<_> = sweep.trials.iter().flat_map(|trial| trial.recipe.files().map(|file| file.path())).collect();
+    assert_eq!(files, [Some(Path::new("/base/nets/m.pt")), Some(Path::new("/base/w.pt"))], "relative to the file");
+    assert_eq!(sweep.trials.len(), 2, "no seed changes it");
+    assert!(sweep.trials.iter().all(|trial| trial.seed == 0 && trial.recipe.epochs == 0));
+    assert_eq!(sweep.evaluate.epochs.of(0), [0]);
+    assert_eq!(sweep.trials[0].axes, ["torchscript=nets/m.pt", "none"]);
+}
+
+#[test]
+fn settings_of_the_training_mean_nothing_to_a_given_network() {
+    let grid = "grid:\n  - {method: [natural, pretrained]}\n  - {optimizer.sgd.lr: [0.1, 0.01]}";
+    let sweep = sweep(&around("model: linear, weights: w.pt", grid, "epsilons: [0]"));
+    assert_eq!(sweep.counts.merged, 1, "the two pretrained points are one");
+    assert_eq!(sweep.trials[2].axes, ["pretrained", ""]);
+    let (_, warnings) =
+        outcome(&around("model: linear, weights: w.pt, method: pretrained", "", "epsilons: [0]")).expect("valid");
+    assert!(render(&warnings[0]).contains("`epochs` has no effect: every trial is pretrained"));
+}
+
+#[test]
+fn normalisation_is_its_numbers_whatever_it_is_called() {
+    let normalize = |trial: &str| {
+        let sweep = sweep(&around(&format!("model: linear, method: natural{trial}"), "", "epsilons: [0]"));
+        sweep.trials[0].recipe.normalize.clone()
+    };
+    assert_eq!(normalize(""), None);
+    assert_eq!(normalize(", normalize: none"), None);
+    let mnist = normalize(", normalize: mnist");
+    assert_eq!(mnist, normalize(", normalize: {mean: [0.1307], std: [0.3081]}"));
+    assert_eq!(mnist.map(|n| n.std), Some(vec![0.3081]));
+    let grid = "grid:\n  - {normalize: [none, mnist, {mean: [0.5], std: [0.5]}]}\nexclude: [{normalize: mnist}]";
+    let sweep = sweep(&around("model: linear, method: natural", grid, "epsilons: [0]"));
+    assert_eq!(sweep.trials.len(), 2);
 }
