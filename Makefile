@@ -6,7 +6,7 @@ BIN    := $(or $(CARGO_TARGET_DIR),target)/debug
 # nextest runs the tests in parallel processes; without it, cargo's own runner does.
 RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
 
-.PHONY: help setup build demo test check fix bench-workers
+.PHONY: help setup build demo test check fix bench-workers bench-attacks
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,3 +35,6 @@ fix: setup       ## mend what `check` can mend
 
 bench-workers: build  ## how much faster two workers are than one, on equal tasks
 	$(PYTHON) scripts/bench_workers.py $(BIN)/epsweep
+
+bench-attacks: build  ## what robustness curves cost here and in torchattacks and pyautoattack (installs both)
+	$(PYTHON) scripts/bench_attacks.py $(BIN)/epsweep $(BENCH)

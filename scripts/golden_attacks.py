@@ -197,9 +197,11 @@ def schedules():
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     import golden_autoattack
+    import golden_norms
 
     files = {"attacks": attacks(), "training": trades() | optimizers() | schedules()}
     files["autoattack"] = golden_autoattack.tensors()
+    files["norms"] = golden_norms.tensors()
     for name, tensors in files.items():
         path = OUT / f"{name}.safetensors"
         save_file({k: v.detach().float().contiguous() for k, v in tensors.items()}, path)

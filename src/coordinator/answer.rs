@@ -2,9 +2,9 @@
 
 use crate::artifacts::{ArtifactId, Store};
 use crate::ledger::{CheckpointAnswer, EvaluateAnswer, WitnessAnswer};
-use crate::outcome::{Known, Level};
+use crate::outcome::Level;
+use crate::plan::Question;
 use crate::plan::facts::Facts;
-use crate::plan::{EvaluateQuestion, Question};
 use crate::proto;
 use crate::spec::Witnesses;
 use crate::trust::Trust;
@@ -74,19 +74,6 @@ fn check_trust(sent: &[u8]) -> Result<Option<Trust>, String> {
         return Err("the facts about trust are too many".into());
     }
     Ok(Some(trust))
-}
-
-/// Earlier answers that may be handed on with a question. What was asked before must change no answer:
-/// an example that broke at an epsilon which is no longer asked for might withstand the next larger
-/// one of today's grid; and a search that leaps over epsilons takes another path when it starts from
-/// a bracket. So only ascending answers over a part of today's grid qualify: they say exactly what a
-/// fresh run would find. A break that is only known leaves no adversarial example: where those are
-/// wanted, all is found anew.
-pub(super) fn reusable(question: &EvaluateQuestion, mut known: Vec<Known>) -> Vec<Known> {
-    let asked = |known: &Known| known.epsilons.iter().all(|epsilon| question.epsilons.contains(epsilon));
-    let usable = question.search.is_ascending() && question.witnesses.is_none();
-    known.retain(|known| usable && asked(known));
-    known
 }
 
 /// One level per example, none beyond the grid.

@@ -1,6 +1,6 @@
 //! The one thread that owns the engine and the ledger.
 
-use super::answer::{Answer, reusable};
+use super::answer::Answer;
 use super::live::{Fatal, LiveSweep};
 use super::log::remember;
 use super::prepare::{Prepared, replan};
@@ -360,7 +360,8 @@ impl Core {
             Question::Evaluate(question) => {
                 let checkpoint = self.ledger.checkpoint(question.train, question.epoch);
                 let known = self.ledger.known(question.family());
-                let known = reusable(&question, self.keep(known));
+                let mut known = self.keep(known);
+                known.retain(|known| question.can_build_on(known));
                 (self.keep(checkpoint).unwrap_or_default(), known)
             }
         };

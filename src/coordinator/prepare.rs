@@ -51,10 +51,11 @@ impl Prepared {
         if base_dir.to_str().is_none() {
             return Err(PrepareError::Path { dir: base_dir.display().to_string() });
         }
-        let (sweep, warnings) = spec::parse_with_warnings(&yaml, &source, base_dir)?;
+        let (sweep, mut warnings) = spec::parse_with_warnings(&yaml, &source, base_dir)?;
         let sweep = Arc::new(sweep);
         let (names, given) = read_given(&sweep)?;
         let data = DataInfo { given: names, ..crate::data::identify(&sweep.dataset)? };
+        warnings.extend(spec::doubts(&sweep, data.classes, &source, &yaml));
         let plan = Arc::new(Plan::new(sweep, data)?);
         Ok(Prepared { yaml, source, base_dir: base_dir.display().to_string(), plan, warnings, given })
     }

@@ -5,6 +5,7 @@
 //! can check that the question is the one its key names, and a worker in another language needs a
 //! JSON parser and nothing else. Where data lies on disk is not part of the question; its digest is.
 
+use crate::outcome::Known;
 use crate::spec::{
     Attack, Certificate, GivenFile, Method, Model, Norm, Normalization, Optimizer, Options, Schedule, Search, Witnesses,
 };
@@ -182,5 +183,24 @@ impl EvaluateQuestion {
     pub fn family(&self) -> TaskKey {
         let bare = EvaluateQuestion { epsilons: Vec::new(), witnesses: Witnesses::None, ..self.clone() };
         Question::Evaluate(bare).key()
+    }
+
+    /// Whether an earlier answer of the same family may be handed on. What was asked before must change no
+    /// answer.
+    ///
+    /// Ascending search takes breaks over too, and an example that broke at an epsilon which is no longer
+    /// asked for might withstand the next larger one of today's grid: the earlier grid must be part of today's.
+    /// Bisection takes over nothing but failures, each a fact about its own epsilon, and goes the way it
+    /// would go without them. Where a failing attack can still find something for another epsilon
+    /// (under L1), or fails otherwise elsewhere in the grid (thrifty), they are no such facts.
+    /// Exhaustive search is the reference, and relies on nothing. A break that is only known leaves no
+    /// adversarial example: where those are wanted, all is found anew.
+    pub fn can_build_on(&self, known: &Known) -> bool {
+        match self.search {
+            _ if !self.witnesses.is_none() => false,
+            Search::Ascending => known.epsilons.iter().all(|epsilon| self.epsilons.contains(epsilon)),
+            Search::Bisect => self.norm != Norm::L1 && !self.attack.is_thrifty(),
+            Search::Exhaustive => false,
+        }
     }
 }

@@ -4,9 +4,10 @@ mod training;
 
 pub(super) use training::contradiction;
 
+use super::attack::{Attack, Certificate};
 use super::error::{Problem, Span};
 use super::inputs::{GivenFile, Normalize};
-use super::recipe::{Attack, Certificate, Model, Norm, Optimizer, Schedule};
+use super::recipe::{Model, Norm, Optimizer, Schedule};
 use super::section::Setting;
 use super::yaml::{Map, Node};
 use std::fmt::Display;
@@ -26,8 +27,11 @@ const MAX_QUERIES: u32 = 1_000_000;
 /// Noise beyond this hides every image.
 const MAX_SIGMA: f64 = 100.0;
 const MAX_COPIES: u32 = 100_000_000;
+const MAX_SAMPLES: u32 = 1_000;
 /// The bound on an L2 radius when the size of the images is not known: the diagonal of 10,000 pixels.
 const MAX_L2: f64 = 100.0;
+/// The same for L1.
+const MAX_L1: f64 = 10_000.0;
 
 /// The largest radius that makes sense: beyond it the ball holds every image.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +46,8 @@ impl Radii {
             (Norm::Linf, _) => 1.0,
             (Norm::L2, Some(pixels)) => f64::from(pixels).sqrt(),
             (Norm::L2, None) => MAX_L2,
+            (Norm::L1, Some(pixels)) => f64::from(pixels),
+            (Norm::L1, None) => MAX_L1,
         }
     }
 }
@@ -81,14 +87,22 @@ pub(super) fn attack(attack: &Attack, node: &Node, norm: Norm, radii: Radii) -> 
             range.whole("restarts", *restarts, 1, MAX_RESTARTS);
             range.step(*step, norm, radii, "2.5 epsilon / steps");
         }
-        Attack::Apgd { loss: _, steps, restarts, targets } => {
+        Attack::Apgd { loss: _, steps, restarts, targets, samples } => {
             range.whole("steps", *steps, 1, MAX_STEPS);
             range.whole("restarts", *restarts, 1, MAX_RESTARTS);
             range.whole("targets", *targets, 1, MAX_TARGETS);
+            range.whole("samples", *samples, 1, MAX_SAMPLES);
         }
-        Attack::Fab { steps, targets } => {
+        Attack::Fab { steps, targets, restarts } => {
             range.whole("steps", *steps, 1, MAX_STEPS);
-            range.whole("targets", *targets, 1, MAX_TARGETS);
+            range.whole("targets", *targets, 0, MAX_TARGETS);
+            range.whole("restarts", *restarts, 1, MAX_RESTARTS);
+        }
+        Attack::Ddn { steps } => range.whole("steps", *steps, 1, MAX_STEPS),
+        Attack::Cw { steps, searches, lr } => {
+            range.whole("steps", *steps, 1, MAX_STEPS);
+            range.whole("searches", *searches, 1, MAX_RESTARTS);
+            range.require(*lr > 0.0, "lr", "above 0", lr);
         }
         Attack::Square { queries } => range.whole("queries", *queries, 1, MAX_QUERIES),
         Attack::Autoattack { .. } => {}
@@ -264,6 +278,6 @@ pub(super) fn radius(epsilon: f64, field: &str, place: Span, norm: Norm, radii: 
             problem.help(format!("pixels lie in [0,1]; a radius in 8-bit steps is written `{epsilon}/255`"))
         }
         Norm::Linf => problem.help("pixels lie in [0,1], so a radius above 1 allows everything"),
-        Norm::L2 => problem.help(format!("no two images are further apart than {largest} in this norm")),
+        Norm::L2 | Norm::L1 => problem.help(format!("no two images are further apart than {largest} in this norm")),
     })
 }

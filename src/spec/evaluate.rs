@@ -1,11 +1,12 @@
 //! `evaluate`: at which epochs, with which attacks, at which epsilons.
 
+use super::attack::{Attack, Certificate};
 use super::check::{self, Radii};
 use super::decode::{decode, mismatch};
 use super::document::{fields, missing};
 use super::error::{Problem, Problems, Span};
 use super::format;
-use super::recipe::{Attack, Certificate, Model, Norm};
+use super::recipe::{Model, Norm};
 use super::sweep::{Dataset, EvalEpochs, Evaluate, NamedAttack, NamedCertificate, Witnesses};
 use super::values::values;
 use super::yaml::{Kind, Map, Node};

@@ -13,9 +13,11 @@
 //! some; `include` adds more; every remaining point is trained once per seed. Everything that is
 //! wrong is an [`SpecError`] with a place and a remedy. Pure but for [`load`].
 
+pub mod attack;
 mod check;
 mod decode;
 mod document;
+mod doubts;
 mod error;
 mod evaluate;
 mod format;
@@ -35,6 +37,8 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use attack::*;
+pub use doubts::doubts;
 pub use error::{Invalid, Problem, Span, SpecError, Warning};
 pub use inputs::{GivenFile, Normalization, Normalize};
 pub use load::{load, load_with_warnings};

@@ -1,4 +1,4 @@
-//! The vocabulary of a trial: model, method, optimizer, schedule, attack.
+//! The vocabulary of a trial: model, norm, optimizer, schedule.
 //!
 //! These types are both what a user writes and, with every default filled in, what a task's
 //! identity is computed from (see [`crate::plan::question`]). So their serialised form is stable:
@@ -17,6 +17,8 @@ pub enum Norm {
     Linf,
     /// Euclidean length over all pixels.
     L2,
+    /// Sum of the changes of all pixels.
+    L1,
 }
 
 /// A network architecture. Inputs are NCHW in `[0,1]`; outputs are logits.
@@ -132,131 +134,6 @@ pub enum Schedule {
     },
 }
 
-/// An attack of the evaluation. Every attack sees the true labels and the whole pipeline's gradient.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Attack {
-    /// One gradient step of length epsilon (arXiv 1412.6572).
-    Fgsm {},
-    /// Projected gradient ascent from a random start (arXiv 1706.06083), on a margin with the
-    /// direction of the cross-entropy that does not vanish where that one saturates.
-    Pgd {
-        #[serde(default = "default::attack_steps")]
-        steps: u32,
-        /// Step size, pixel units; 2.5 epsilon / steps when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        step: Option<f64>,
-        /// Independent random starts.
-        #[serde(default = "default::attack_restarts")]
-        restarts: u32,
-    },
-    /// Auto-PGD: projected ascent with momentum that chooses its step sizes itself (arXiv 2003.01690).
-    Apgd {
-        #[serde(default)]
-        loss: AttackLoss,
-        #[serde(default = "default::apgd_steps")]
-        steps: u32,
-        /// Independent random starts, for each target.
-        #[serde(default = "default::attack_restarts")]
-        restarts: u32,
-        /// How many of the likeliest wrong classes `dlr_targeted` aims at, one after the other.
-        #[serde(default = "default::attack_targets")]
-        targets: u32,
-    },
-    /// FAB-T: looks for the nearest adversarial example, whatever the epsilon (arXiv 1907.02044).
-    Fab {
-        /// Steps towards each target.
-        #[serde(default = "default::apgd_steps")]
-        steps: u32,
-        /// How many of the likeliest wrong classes it aims at, one after the other.
-        #[serde(default = "default::attack_targets")]
-        targets: u32,
-    },
-    /// Random search with square windows, without gradients (arXiv 1912.00049).
-    Square {
-        /// Random changes that are tried.
-        #[serde(default = "default::square_queries")]
-        queries: u32,
-    },
-    /// AutoAttack: several attacks, each on what withstood the ones before (arXiv 2003.01690).
-    Autoattack {
-        #[serde(default)]
-        version: AutoattackVersion,
-    },
-}
-
-/// A proof that no adversarial example exists up to some epsilon.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Certificate {
-    /// Interval bounds (arXiv 1810.12715): Linf, feed-forward models.
-    Ibp {},
-    /// Linear bounds (CROWN, arXiv 1811.00866), and intervals where they are tighter: Linf,
-    /// feed-forward models.
-    Crown {},
-    /// Randomised smoothing (arXiv 1902.02918): L2, any model. Certifies the smoothed network, not
-    /// the network itself.
-    Smoothing {
-        /// Standard deviation of the noise, pixel units.
-        sigma: f64,
-        /// Noisy copies that choose the class.
-        #[serde(default = "default::smoothing_n0")]
-        n0: u32,
-        /// Noisy copies that count how often it wins.
-        #[serde(default = "default::smoothing_n")]
-        n: u32,
-        /// Probability that an example's certificate is wrong.
-        #[serde(default = "default::smoothing_alpha")]
-        alpha: f64,
-    },
-}
-
-/// What APGD increases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AttackLoss {
-    /// Cross-entropy of the true class.
-    #[default]
-    Ce,
-    /// Difference of logits ratio: does not change with the scale of the logits; needs 3 classes.
-    Dlr,
-    /// Difference of logits ratio towards the likeliest wrong classes in turn; needs 4 classes.
-    DlrTargeted,
-}
-
-/// Which attacks AutoAttack consists of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AutoattackVersion {
-    /// APGD on the cross-entropy, APGD on the targeted DLR loss, FAB-T, Square.
-    #[default]
-    Standard,
-    /// APGD on the cross-entropy and on the DLR loss: for networks that answer at random. Those of
-    /// epsweep do not, so that one gradient says as much as the 20 that are averaged elsewhere.
-    Rand,
-}
-
-/// How an evaluation looks for the smallest epsilon of the grid that breaks an example.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Search {
-    /// From the smallest epsilon up, until one breaks it: all smaller ones have been tried.
-    #[default]
-    Ascending,
-    /// Closes in on the break from both sides. Tried and withstood is only the epsilon just below it.
-    Bisect,
-    /// From the largest epsilon down to the smallest, whatever happens: all below the break have
-    /// been tried, and what larger balls reveal about smaller ones counts too.
-    Exhaustive,
-}
-
-impl Search {
-    /// Whether this is the search that questions meant before there was a choice.
-    pub fn is_ascending(&self) -> bool {
-        *self == Search::Ascending
-    }
-}
-
 impl Model {
     /// The name users write.
     pub fn kind(&self) -> &'static str {
@@ -284,93 +161,6 @@ impl Model {
             self,
             Model::Linear {} | Model::Mlp { .. } | Model::Smallcnn { .. } | Model::Lenet5 {} | Model::Madry {}
         )
-    }
-}
-
-impl Certificate {
-    /// The name users write.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Certificate::Ibp {} => "ibp",
-            Certificate::Crown {} => "crown",
-            Certificate::Smoothing { .. } => "smoothing",
-        }
-    }
-
-    /// The norm that it speaks of.
-    pub fn norm(&self) -> Norm {
-        match self {
-            Certificate::Ibp {} | Certificate::Crown {} => Norm::Linf,
-            Certificate::Smoothing { .. } => Norm::L2,
-        }
-    }
-
-    /// Whether it is a lower bound on the robustness of the very network that is attacked. One that
-    /// needs luck speaks of another network, and with some probability of nothing.
-    pub fn is_deterministic(&self) -> bool {
-        !matches!(self, Certificate::Smoothing { .. })
-    }
-}
-
-impl Attack {
-    /// The name users write.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Attack::Fgsm {} => "fgsm",
-            Attack::Pgd { .. } => "pgd",
-            Attack::Apgd { .. } => "apgd",
-            Attack::Fab { .. } => "fab",
-            Attack::Square { .. } => "square",
-            Attack::Autoattack { .. } => "autoattack",
-        }
-    }
-
-    /// The attacks this one consists of, in order; itself for all but AutoAttack.
-    pub fn members(&self) -> Vec<Attack> {
-        let apgd = |loss| Attack::Apgd { loss, steps: 100, restarts: 1, targets: 9 };
-        match self {
-            Attack::Autoattack { version: AutoattackVersion::Standard } => vec![
-                apgd(AttackLoss::Ce),
-                apgd(AttackLoss::DlrTargeted),
-                Attack::Fab { steps: 100, targets: 9 },
-                Attack::Square { queries: 5000 },
-            ],
-            Attack::Autoattack { version: AutoattackVersion::Rand } => {
-                vec![apgd(AttackLoss::Ce), apgd(AttackLoss::Dlr)]
-            }
-            own => vec![own.clone()],
-        }
-    }
-
-    /// Forward and backward passes that a robust example costs at one epsilon: (forwards, backwards).
-    pub fn passes(&self) -> (u64, u64) {
-        let gradients = |count: u64| (count, count);
-        match *self {
-            Attack::Fgsm {} => (1, 1),
-            Attack::Pgd { steps, restarts, .. } => gradients(u64::from(steps) * u64::from(restarts)),
-            Attack::Apgd { loss, steps, restarts, targets } => {
-                let targets = if loss == AttackLoss::DlrTargeted { targets } else { 1 };
-                gradients(u64::from(steps) * u64::from(restarts) * u64::from(targets))
-            }
-            Attack::Fab { steps, targets } => {
-                let count = u64::from(steps) * u64::from(targets);
-                (2 * count, count)
-            }
-            Attack::Square { queries } => (u64::from(queries), 0),
-            Attack::Autoattack { .. } => {
-                let members = self.members();
-                let passes = members.iter().map(Attack::passes);
-                passes.fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
-            }
-        }
-    }
-
-    /// The search that an evaluation uses when none is written: the dear attacks close in.
-    pub fn usual_search(&self) -> Search {
-        match self {
-            Attack::Fgsm {} | Attack::Pgd { .. } => Search::Ascending,
-            _ => Search::Bisect,
-        }
     }
 }
 
@@ -431,29 +221,5 @@ mod default {
     }
     pub fn one_cycle_warmup() -> f64 {
         0.3
-    }
-    pub fn attack_steps() -> u32 {
-        40
-    }
-    pub fn attack_restarts() -> u32 {
-        1
-    }
-    pub fn apgd_steps() -> u32 {
-        100
-    }
-    pub fn attack_targets() -> u32 {
-        9
-    }
-    pub fn square_queries() -> u32 {
-        5000
-    }
-    pub fn smoothing_n0() -> u32 {
-        100
-    }
-    pub fn smoothing_n() -> u32 {
-        100_000
-    }
-    pub fn smoothing_alpha() -> f64 {
-        0.001
     }
 }

@@ -4,9 +4,10 @@
 //! such as lists of values and patterns, is described by the types here, which nothing else uses;
 //! a test holds their keys against those that reading accepts.
 
+use super::attack::{Attack, Certificate, Search};
 use super::inputs::{Normalization, Normalize};
 use super::method::{Augment, Awp, Method, Precision, StopEarly};
-use super::recipe::{Attack, Certificate, Model, Norm, Optimizer, Schedule, Search};
+use super::recipe::{Model, Norm, Optimizer, Schedule};
 use super::section::Section;
 use super::sweep::{Dataset, Witnesses};
 use schemars::generate::SchemaSettings;

@@ -1,8 +1,9 @@
 //! A validated sweep: what the YAML file means once grids are expanded and defaults filled in.
 
+use super::attack::{Attack, Certificate, Search};
 use super::inputs::{GivenFile, Normalization};
 use super::method::{Method, Options, WATCH_STEPS, watched};
-use super::recipe::{Attack, Certificate, Model, Norm, Optimizer, Schedule, Search};
+use super::recipe::{Model, Norm, Optimizer, Schedule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

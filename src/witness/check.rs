@@ -9,6 +9,7 @@ use crate::spec::{Norm, Witnesses};
 const RELATIVE_ROOM: f64 = 1e-6;
 const LINF_ROOM: f64 = 1e-7;
 const L2_ROOM: f64 = 1e-6;
+const L1_ROOM: f64 = 1e-5;
 /// Two ways of computing one distance in 64 bits agree far better than this.
 const SAME: f64 = 1e-9;
 
@@ -73,6 +74,7 @@ pub fn distance(norm: Norm, pixels: &[f32], clean: &[f32]) -> f64 {
     match norm {
         Norm::Linf => offsets.fold(0.0, f64::max),
         Norm::L2 => offsets.map(|offset| offset * offset).sum::<f64>().sqrt(),
+        Norm::L1 => offsets.sum(),
     }
 }
 
@@ -81,6 +83,7 @@ pub fn reach(norm: Norm, radius: f64) -> f64 {
     let room = match norm {
         Norm::Linf => LINF_ROOM,
         Norm::L2 => L2_ROOM,
+        Norm::L1 => L1_ROOM,
     };
     f64::from(radius as f32) * (1.0 + RELATIVE_ROOM) + room
 }

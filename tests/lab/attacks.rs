@@ -219,3 +219,15 @@ fn stopping_and_nonsense_are_errors() {
     let clean = ask(&without, &weights, &[], &mut Patience::default()).unwrap();
     assert!(clean.levels.iter().all(|level| level.0 <= 1), "without epsilons only the clean check is left");
 }
+
+#[test]
+fn adversarial_training_works_in_every_norm() {
+    let data = blocks(120, 40);
+    for (norm, epsilon) in [(Norm::L2, 0.5), (Norm::L1, 3.0)] {
+        let method = Method::Pgd { epsilon, steps: 3, step: None, norm };
+        let weights = trained(&training(method, 4, 3), &data).weights;
+        let attack = evaluation(smallcnn(), norm, pgd(10, 1), &[epsilon], [0, 40]);
+        let clean = run_evaluation(&attack, &data, &weights, &[]).levels;
+        assert!(robust(&clean, 0) > 30, "{norm:?}: {} of 40 are right", robust(&clean, 0));
+    }
+}

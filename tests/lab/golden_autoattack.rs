@@ -9,7 +9,7 @@ use crate::lab::attacks::fab::Fab;
 use crate::lab::attacks::flight::{Attack, Flight, Need, Tile};
 use crate::lab::attacks::gradient::{ascend, difference_ratio, look, targeted_difference_ratio};
 use crate::lab::attacks::hyperplane::Hyperplane;
-use crate::lab::attacks::square::{Change, Shape, change_l2, pattern};
+use crate::lab::attacks::square::{Change, Shape, move_mass, pattern};
 use crate::lab::models::Network;
 use crate::lab::streams::Key;
 use epsweep::spec::{AttackLoss, Norm};
@@ -20,16 +20,16 @@ const SOME: [u32; 6] = [0, 1, 2, 9, 20, 40];
 const NORMS: [(Norm, &str, f64); 2] = [(Norm::Linf, "linf", 0.05), (Norm::L2, "l2", 0.4)];
 
 /// Sixteen examples on the same step of the same attack.
-struct Sixteen {
-    network: Network,
-    x: Tensor,
+pub struct Sixteen {
+    pub network: Network,
+    pub x: Tensor,
     y: Tensor,
     ranking: Tensor,
     flights: Vec<Flight>,
 }
 
 impl Sixteen {
-    fn new(golden: &Golden) -> Sixteen {
+    pub fn new(golden: &Golden) -> Sixteen {
         let model = Golden::read("attacks");
         let flight = |example| {
             let mut flight = Flight::at_origin(example, 0);
@@ -45,7 +45,7 @@ impl Sixteen {
         }
     }
 
-    fn tile(&mut self, points: &Tensor, norm: Norm, epsilon: f64, step: u32) -> Tile<'_> {
+    pub fn tile(&mut self, points: &Tensor, norm: Norm, epsilon: f64, step: u32) -> Tile<'_> {
         for flight in &mut self.flights {
             (flight.epsilon, flight.step) = (epsilon, step);
         }
@@ -80,7 +80,7 @@ fn apgd_walks_the_papers_path() {
         for (loss, kind) in [(AttackLoss::Ce, "ce"), (AttackLoss::Dlr, "dlr"), (AttackLoss::DlrTargeted, "targeted")] {
             let mut sixteen = Sixteen::new(&golden);
             let network = sixteen.network.frozen();
-            let mut apgd = Apgd::new(loss, [40, 1, 9], Key::new("unused", 0), &sixteen.x);
+            let mut apgd = Apgd::new(loss, [40, 1, 9], 1, Key::new("unused", 0), &sixteen.x);
             let of = |part: &str| golden.get(&format!("apgd.{name}.{kind}.{part}"));
             let mut points = golden.get(&format!("apgd.{name}.start")).shallow_clone();
             for step in 0..=40u32 {
@@ -135,7 +135,7 @@ fn fab_walks_the_papers_path() {
     for (norm, name, _) in NORMS {
         let mut sixteen = Sixteen::new(&golden);
         let network = sixteen.network.frozen();
-        let mut fab = Fab { steps: 10, targets: 9 };
+        let mut fab = Fab::new([10, 1, 9, 10], Key::new("unused", 0), 16);
         let theirs = golden.get(&format!("fab.{name}.points"));
         let mut points = sixteen.x.copy();
         for step in 0..20u32 {
@@ -158,7 +158,7 @@ fn fab_walks_the_papers_path() {
 fn squares_patterns_and_proposals_are_the_papers() {
     let golden = Golden::read("autoattack");
     for side in [1usize, 2, 3, 5, 8, 13] {
-        let ours = Tensor::from_slice(&pattern(side, false)).view([side as i64, side as i64]);
+        let ours = Tensor::from_slice(&pattern(side, false, Norm::L2)).view([side as i64, side as i64]);
         assert_close(&ours, golden.get(&format!("square.pattern.{side}")), &format!("pattern of side {side}"));
     }
     let numbers = |name: &str| Vec::<f32>::try_from(golden.get(name).flatten(0, -1)).unwrap();
@@ -166,7 +166,7 @@ fn squares_patterns_and_proposals_are_the_papers() {
     for (case, second) in [(6, 6), (2, 1), (1, 0)].into_iter().enumerate() {
         let change = Change { side: 5, first: (1, 0), second, turned: false, signs: vec![1.0, -1.0, 1.0] };
         let (image, best) = (numbers("square.image"), numbers("square.best"));
-        let ours = change_l2(&image, &best, shape, &change, numbers("square.eps")[0]);
+        let ours = move_mass(&image, &best, shape, &change, numbers("square.eps")[0], Norm::L2);
         let ours = Tensor::from_slice(&ours).view([3, 12, 12]);
         let gap = largest_difference(&ours, golden.get(&format!("square.proposal.{case}")));
         assert!(gap < TOLERANCE, "proposal {case} differs by {gap}");

@@ -13,6 +13,7 @@ mod given;
 mod golden;
 mod golden_autoattack;
 mod golden_methods;
+mod golden_norms;
 mod mnist;
 mod models;
 mod options;

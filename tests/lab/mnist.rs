@@ -4,7 +4,7 @@
 use crate::lab::{Images, LabData, RawImages};
 use crate::setting::*;
 use epsweep::plan::question::{EvaluateQuestion, TrainQuestion};
-use epsweep::spec::{Attack, AutoattackVersion, Method, Model, Norm, Optimizer, Search};
+use epsweep::spec::{Attack, AutoattackVersion, Effort, Method, Model, Norm, Optimizer, Search};
 use std::io::Read;
 use std::time::Instant;
 
@@ -114,8 +114,18 @@ fn mnist_strength() {
         let runs = [
             ("pgd-40", pgd(40, 1), Search::Ascending, curve.clone()),
             ("pgd-40", pgd(40, 1), Search::Bisect, curve.clone()),
-            ("autoattack", Attack::Autoattack { version: AutoattackVersion::Standard }, Search::Bisect, vec![epsilon]),
-            ("autoattack", Attack::Autoattack { version: AutoattackVersion::Standard }, Search::Bisect, curve),
+            (
+                "autoattack",
+                Attack::Autoattack { version: AutoattackVersion::Standard, effort: Effort::Full },
+                Search::Bisect,
+                vec![epsilon],
+            ),
+            (
+                "autoattack",
+                Attack::Autoattack { version: AutoattackVersion::Standard, effort: Effort::Full },
+                Search::Bisect,
+                curve,
+            ),
         ];
         for (attack, written, search, grid) in runs {
             let question = evaluation(smallcnn28(), Norm::Linf, written, &grid, [0, examples]);

@@ -2,9 +2,10 @@
 //! size by itself, and on halving returns to the best point so far.
 
 use super::ball::surface_offset;
-use super::flight::{Attack, Need, Survey, Tile};
+use super::flight::{Attack, Survey, Tile};
 use super::gradient::{Slope, difference_ratio, margin, targeted_difference_ratio};
 use super::pgd::random_starts;
+use super::thrift::{Check, TOWARDS_ONE_CLASS};
 use crate::lab::streams::Key;
 use epsweep::spec::AttackLoss;
 use tch::{Device, Kind, Tensor};
@@ -26,6 +27,7 @@ pub struct Apgd {
     steps: u32,
     restarts: u32,
     targets: u32,
+    samples: u32,
     /// Extended by example, epsilon and climb.
     starts: Key,
     /// After how many steps the step size is reconsidered.
@@ -54,13 +56,20 @@ struct Progress {
 
 impl Apgd {
     /// `loss` must be defined for `classes` classes, see [`defined`].
-    pub fn new(loss: AttackLoss, [steps, restarts, targets]: [u32; 3], starts: Key, place: &Tensor) -> Apgd {
+    pub fn new(
+        loss: AttackLoss,
+        [steps, restarts, targets]: [u32; 3],
+        samples: u32,
+        starts: Key,
+        place: &Tensor,
+    ) -> Apgd {
         let state = || Tensor::zeros(place.size(), (Kind::Float, place.device()));
         Apgd {
             loss,
             steps,
             restarts,
             targets: if loss == AttackLoss::DlrTargeted { targets } else { 1 },
+            samples,
             starts,
             checkpoints: checkpoints(steps),
             before: state(),
@@ -135,8 +144,16 @@ impl Attack for Apgd {
         self.restarts * self.targets
     }
 
-    fn need(&self, step: u32) -> Need {
-        if step < self.steps { Need::Gradient } else { Need::Verdict }
+    fn steps(&self) -> u32 {
+        self.steps
+    }
+
+    fn patience(&self) -> &'static [Check] {
+        if self.loss == AttackLoss::DlrTargeted { &TOWARDS_ONE_CLASS } else { &[] }
+    }
+
+    fn samples(&self) -> u32 {
+        self.samples
     }
 
     fn survey(&self) -> Survey {
@@ -144,12 +161,7 @@ impl Attack for Apgd {
     }
 
     fn objective(&self, tile: &Tile, logits: &Tensor) -> Tensor {
-        match self.loss {
-            // Rises and falls with the cross-entropy, and does not round to 0 where that does.
-            AttackLoss::Ce => margin(logits, &tile.labels),
-            AttackLoss::Dlr => difference_ratio(logits, &tile.labels),
-            AttackLoss::DlrTargeted => targeted_difference_ratio(logits, &tile.labels, &targets(tile, self.restarts)),
-        }
+        objective(self.loss, self.restarts, tile, logits)
     }
 
     fn begin(&mut self, tile: &Tile) -> Tensor {
@@ -189,14 +201,19 @@ impl Attack for Apgd {
     }
 }
 
+/// The loss of each row, `[n]`; with targets, every `restarts` climbs aim at another one.
+pub fn objective(loss: AttackLoss, restarts: u32, tile: &Tile, logits: &Tensor) -> Tensor {
+    match loss {
+        // Rises and falls with the cross-entropy, and does not round to 0 where that does.
+        AttackLoss::Ce => margin(logits, &tile.labels),
+        AttackLoss::Dlr => difference_ratio(logits, &tile.labels),
+        AttackLoss::DlrTargeted => targeted_difference_ratio(logits, &tile.labels, &targets(tile, restarts)),
+    }
+}
+
 /// The class that each row aims at: the likeliest wrong one on the clean image first. `[n]`.
-///
-/// Clean images are classified correctly, so rank 0 is the label and rank 1 the likeliest other.
 pub fn targets(tile: &Tile, restarts: u32) -> Tensor {
-    let rank = |flight: &super::flight::Flight| f64::from(1 + flight.climb / restarts);
-    let ranks = tile.per_row(1.0, rank).view([-1, 1]).to_kind(Kind::Int64);
-    // Rows under other attacks may count more climbs than there are classes; theirs are not used.
-    tile.ranking.gather(1, &ranks.clamp_max(tile.ranking.size()[1] - 1), false).squeeze_dim(1)
+    tile.ranked(|flight| f64::from(1 + flight.climb / restarts))
 }
 
 /// Writes `rows` of `values` to their slots in `state`.

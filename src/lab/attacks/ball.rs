@@ -3,6 +3,7 @@
 //! All functions take the radius as a tensor `[n, 1, 1, 1]`, one per example, so that examples at
 //! different epsilons share a batch.
 
+use super::l1;
 use crate::lab::streams::Stream;
 use epsweep::spec::Norm;
 use tch::{Kind, Tensor};
@@ -13,6 +14,8 @@ const TINY: f64 = 1e-30;
 const RELATIVE_ROOM: f64 = 1e-6;
 const LINF_ROOM: f64 = 1e-7;
 const L2_ROOM: f64 = 1e-6;
+/// Every pixel is rounded, and all of it adds up.
+const L1_ROOM: f64 = 1e-5;
 
 /// A norm and a radius per example, in pixel units of `[0,1]`.
 #[derive(Debug)]
@@ -28,9 +31,10 @@ impl Ball {
         Ball { norm, radius: Tensor::from_slice(&radii).view([-1, 1, 1, 1]).to_device(device) }
     }
 
-    /// The step of length 1 (in the ball's norm) that a linear loss rises fastest along: the
-    /// gradient's sign for Linf, the normalised gradient for L2; 0 where the gradient is 0.
-    pub fn direction(&self, gradient: &Tensor) -> Tensor {
+    /// The step of length 1 (in the ball's norm) from `point` that attacks follow: the gradient's sign
+    /// for Linf and the normalised gradient for L2, which a linear loss rises fastest along; for L1 its
+    /// largest entries' signs, see [`l1::steepest`]. 0 where the gradient is 0.
+    pub fn direction(&self, point: &Tensor, gradient: &Tensor) -> Tensor {
         match self.norm {
             Norm::Linf => gradient.sign(),
             // Scaled to a largest entry of 1 first: squares of small gradients underflow.
@@ -38,10 +42,12 @@ impl Ball {
                 let scaled = gradient / largest(gradient).clamp_min(TINY);
                 &scaled / length(&scaled).clamp_min(TINY)
             }
+            Norm::L1 => l1::steepest(point, gradient),
         }
     }
 
     /// The point of the ball nearest to `point`, then cut to `[0,1]`; `origin` is the clean image.
+    /// Under L1 the nearest point of both at once.
     ///
     /// Cutting moves every pixel towards the origin's, so it never leaves the ball again.
     pub fn project(&self, origin: &Tensor, point: &Tensor) -> Tensor {
@@ -52,13 +58,14 @@ impl Ball {
                 let shrink = &self.radius / length(&offset).maximum(&self.radius);
                 origin + offset * shrink
             }
+            Norm::L1 => return l1::project_all(self, origin, point),
         };
         inside.clamp(0.0, 1.0)
     }
 
     /// One step of projected ascent; `step` is `[n, 1, 1, 1]` or broadcasts to it, pixel units.
     pub fn ascend(&self, origin: &Tensor, point: &Tensor, gradient: &Tensor, step: &Tensor) -> Tensor {
-        self.project(origin, &(point + step * self.direction(gradient)))
+        self.project(origin, &(point + step * self.direction(point, gradient)))
     }
 
     /// Each point's distance from its clean image, in 64 bits; infinite outside the box `[0,1]` and
@@ -68,6 +75,7 @@ impl Ball {
         let size = match self.norm {
             Norm::Linf => largest(&offset),
             Norm::L2 => length(&offset),
+            Norm::L1 => offset.abs().sum_dim_intlist([1i64, 2, 3].as_slice(), true, Kind::Double),
         };
         let in_box = point.ge(0.0).logical_and(&point.le(1.0)).flatten(1, -1).all_dim(1, false);
         let size = size.flatten(0, -1).where_scalarother(&in_box, f64::INFINITY);
@@ -76,26 +84,28 @@ impl Ball {
 }
 
 /// Whether a point at `distance` is inside the ball of `radius`: with room for the rounding of
-/// 32-bit pixels, `radius * (1 + 1e-6)` plus 1e-7 (Linf) or 1e-6 (L2).
+/// 32-bit pixels, `radius * (1 + 1e-6)` plus 1e-7 (Linf), 1e-6 (L2) or 1e-5 (L1).
 pub fn reaches(norm: Norm, radius: f64, distance: f64) -> bool {
     let room = match norm {
         Norm::Linf => LINF_ROOM,
         Norm::L2 => L2_ROOM,
+        Norm::L1 => L1_ROOM,
     };
     // Attacks know the radius in 32 bits.
     distance <= f64::from(radius as f32) * (1.0 + RELATIVE_ROOM) + room
 }
 
 /// A random offset of length 1 for one image: uniform numbers scaled so that the largest is 1
-/// (Linf), or a Gaussian direction (L2).
+/// (Linf), or a Gaussian direction (L2, L1).
 pub fn surface_offset(norm: Norm, stream: &mut Stream, pixels: usize) -> Vec<f32> {
     let mut offset = match norm {
         Norm::Linf => stream.symmetric(pixels),
-        Norm::L2 => stream.normals(pixels),
+        Norm::L2 | Norm::L1 => stream.normals(pixels),
     };
     let size = match norm {
         Norm::Linf => offset.iter().fold(0.0, |largest: f32, x| largest.max(x.abs())),
         Norm::L2 => offset.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt() as f32,
+        Norm::L1 => offset.iter().map(|&x| f64::from(x).abs()).sum::<f64>() as f32,
     };
     if size > 0.0 {
         offset.iter_mut().for_each(|x| *x /= size);
@@ -108,6 +118,12 @@ pub fn random_offset(norm: Norm, stream: &mut Stream, pixels: usize) -> Vec<f32>
     match norm {
         Norm::Linf => stream.symmetric(pixels),
         Norm::L2 => stream.ball(pixels),
+        Norm::L1 => {
+            // Exponential numbers over their sum are uniform on a simplex; one more leaves the surface.
+            let sizes: Vec<f64> = (0..=pixels).map(|_| -(1.0 - stream.unit()).ln()).collect();
+            let total: f64 = sizes.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+            sizes[..pixels].iter().map(|size| (size / total) as f32 * stream.sign()).collect()
+        }
     }
 }
 

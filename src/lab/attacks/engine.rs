@@ -21,23 +21,17 @@
 
 use super::ball::{Ball, reaches};
 use super::flight::{Attack, Flight, Need, Stage, Survey, Tile};
-use super::gradient::{Slope, ascend, look, margin, predictions};
+use super::gradient::{Slope, ascend, average, look, margin, margins, predictions};
+use super::ladder::Ladder;
 use super::record::{Found, Record};
 use super::search::{Bracket, Probe};
+use super::thrift::Progress;
 use super::{EvaluateAnswer, Passes, Watch};
 use crate::lab::models::Network;
 use crate::lab::{Images, LabError};
-use epsweep::outcome::{Known, Level, Verdict};
-use epsweep::spec::{Norm, Search};
+use epsweep::outcome::{Level, Verdict};
 use std::collections::VecDeque;
 use tch::{Kind, Tensor};
-
-/// The epsilons of a question, how they are searched, and what earlier answers say about them.
-pub struct Ladder<'a> {
-    pub epsilons: &'a [f64],
-    pub search: Search,
-    pub known: &'a [Known],
-}
 
 /// One evaluation under way.
 pub struct Engine<'a> {
@@ -45,7 +39,6 @@ pub struct Engine<'a> {
     /// A cascade: each attack sees only what withstood those before it.
     attacks: &'a mut [Box<dyn Attack>],
     survey: Survey,
-    norm: Norm,
     ladder: Ladder<'a>,
     /// The shard.
     images: Images,
@@ -60,6 +53,11 @@ pub struct Engine<'a> {
     ranking: Tensor,
     /// By slot.
     brackets: Vec<Bracket>,
+    /// By slot; kept only where hopeless climbs are given up.
+    progress: Vec<Progress>,
+    thrifty: bool,
+    /// The network answers the same image differently.
+    random: bool,
     free: Vec<i64>,
     next_example: usize,
     /// Flights that wait for a gradient, and for a forward pass, first come first served.
@@ -92,7 +90,6 @@ impl<'a> Engine<'a> {
     pub fn new(
         network: &'a Network,
         attacks: &'a mut [Box<dyn Attack>],
-        norm: Norm,
         ladder: Ladder<'a>,
         images: Images,
         [classes, first, rows]: [u32; 3],
@@ -107,12 +104,14 @@ impl<'a> Engine<'a> {
             network,
             survey: attacks.iter().map(|attack| attack.survey()).max().unwrap_or(Survey::Nothing),
             attacks,
-            norm,
             ladder,
             labels: Vec::<i64>::try_from(&images.labels).expect("labels are one row of integers"),
             points: Tensor::zeros([slots, channels, height, width], (Kind::Float, device)),
             ranking: Tensor::zeros([slots, i64::from(classes)], (Kind::Int64, device)),
             brackets: vec![blank; slots as usize],
+            progress: vec![Progress::default(); slots as usize],
+            thrifty: false,
+            random: false,
             images,
             first,
             rows: rows as usize,
@@ -127,8 +126,14 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Gives up climbs that are hopeless.
+    pub fn thrifty(self, thrifty: bool) -> Engine<'a> {
+        Engine { thrifty, ..self }
+    }
+
     /// Runs until every example has its level.
     pub fn run(mut self, watch: &mut dyn Watch) -> Result<EvaluateAnswer, LabError> {
+        self.random = self.attacks.iter().any(|attack| attack.samples() > 1) && self.answers_at_random();
         loop {
             self.launch();
             let (gradients, verdicts) = (self.for_gradient.len(), self.for_verdict.len());
@@ -148,6 +153,16 @@ impl<'a> Engine<'a> {
         }
         let (trust, witnesses) = self.record.finish();
         Ok(EvaluateAnswer { levels: self.levels, passes: self.passes, refuted: trust.refuted, trust, witnesses })
+    }
+
+    /// Whether two passes over the same images differ. Where they are equal bit by bit, the average of
+    /// many gradients is the gradient.
+    fn answers_at_random(&mut self) -> bool {
+        let rows = self.rows.min(self.levels.len()) as i64;
+        let images = self.images.pixels.narrow(0, 0, rows);
+        self.passes.forward(2 * rows);
+        let [first, second] = [(), ()].map(|()| look(self.network, &images).logits);
+        !first.equal(&second)
     }
 
     /// Puts waiting examples into free slots.
@@ -215,8 +230,10 @@ impl<'a> Engine<'a> {
     fn climb(&mut self) {
         let flights = take(&mut self.for_gradient, self.rows);
         let tile = self.tile(&flights, self.rows);
-        let slope = ascend(self.network, &tile.points, |logits| self.objectives(&tile, logits));
-        self.passes.gradient(flights.len() as i64);
+        let wanted = flights.iter().map(|flight| self.attacks[flight.member].samples()).max();
+        let samples = if self.random { wanted.unwrap_or(1) } else { 1 };
+        let slope = average(samples, || ascend(self.network, &tile.points, |logits| self.objectives(&tile, logits)));
+        self.passes.gradient(flights.len() as i64 * i64::from(samples));
         self.record.gradients(&flights, &slope.gradient);
         self.answer(&tile, &slope);
     }
@@ -256,9 +273,14 @@ impl<'a> Engine<'a> {
         let wrong = |row: usize| named[row] != self.labels[tile.rows[row].example];
         let measured = (0..tile.rows.len()).any(|row| wrong(row) && self.matters(&tile.rows[row]));
         let distances = if measured { tile.ball.distances(&tile.origins, &tile.points) } else { Vec::new() };
+        let margins = if self.thrifty { margins(&slope.logits, &tile.labels) } else { Vec::new() };
         let mut orders = Orders { moving: vec![Vec::new(); self.attacks.len()], ..Orders::default() };
         for (row, flight) in tile.rows.iter().cloned().enumerate() {
             let wrong = named[row] != self.labels[flight.example];
+            if self.thrifty && flight.stage == Stage::Climb {
+                let distance = distances.get(row).copied().filter(|_| wrong);
+                self.note(&flight, margins[row], distance);
+            }
             match flight.stage {
                 Stage::Origin if wrong => self.finish(flight.slot, flight.example, Level::CLEAN),
                 Stage::Origin => {
@@ -288,38 +310,39 @@ impl<'a> Engine<'a> {
     fn matters(&self, flight: &Flight) -> bool {
         match flight.stage {
             Stage::Origin => false,
-            Stage::Climb => self.attacks[flight.member].any_radius(),
+            Stage::Climb => self.attacks[flight.member].strays(),
             Stage::Confirm => true,
         }
     }
 
     /// Whether a misclassified iterate, if it is confirmed, changes what is known.
     fn news(&self, flight: &Flight, distances: &[f64], row: usize) -> bool {
-        if !self.attacks[flight.member].any_radius() {
+        if !self.attacks[flight.member].strays() {
             return true;
         }
         let rung = self.rung(flight, distances.get(row).copied());
         rung.is_some_and(|rung| rung < self.brackets[flight.slot as usize].broken())
     }
 
-    /// The first rung whose ball contains an adversarial example at `distance`.
+    /// The first rung whose ball contains an adversarial example at `distance`, whichever the attack
+    /// was at when it found it.
     ///
     /// Ascending search has tried the smaller ones, and counts what it finds where it looked for it.
     fn rung(&self, flight: &Flight, distance: Option<f64>) -> Option<usize> {
         let distance = distance?;
-        let inside = |rung: &usize| reaches(self.norm, self.ladder.epsilons[*rung], distance);
-        if self.attacks[flight.member].any_radius() {
-            return (0..self.ladder.epsilons.len()).find(inside);
+        let inside = |rung: &usize| reaches(self.ladder.norm, self.ladder.epsilons[*rung], distance);
+        if self.ladder.search.is_ascending() && !self.attacks[flight.member].any_radius() {
+            return Some(flight.rung).filter(inside);
         }
-        let lowest = if self.ladder.search.is_ascending() { flight.rung } else { 0 };
-        (lowest..=flight.rung).find(inside)
+        (0..self.ladder.epsilons.len()).find(inside)
     }
 
     /// An adversarial example for `rung` is verified.
     fn confirmed(&mut self, flight: Flight, rung: usize, row: usize, orders: &mut Orders) {
-        self.brackets[flight.slot as usize].broke(flight.member, rung);
-        if self.attacks[flight.member].any_radius() {
-            // There may be a nearer one.
+        let probe = Probe { member: flight.member, rung: flight.rung };
+        self.brackets[flight.slot as usize].broke(probe, rung);
+        if self.attacks[flight.member].any_radius() || rung > flight.rung {
+            // There may be a nearer one; or it is not what was looked for.
             self.resume(flight, row, orders);
         } else {
             orders.departing.extend(self.proceed(flight));
@@ -345,7 +368,7 @@ impl<'a> Engine<'a> {
     /// On from an iterate that settles nothing: a step, the next climb, or the next probe.
     fn go_on(&mut self, flight: Flight, row: usize, orders: &mut Orders) {
         let attack = &self.attacks[flight.member];
-        if attack.need(flight.step) != Need::Verdict {
+        if attack.need(flight.step) != Need::Verdict && !self.hopeless(&flight) {
             orders.moving[flight.member].push(row);
         } else if flight.climb + 1 < attack.climbs() {
             let (member, rung, epsilon, climb) = (flight.member, flight.rung, flight.epsilon, flight.climb + 1);
@@ -359,6 +382,25 @@ impl<'a> Engine<'a> {
             }
             orders.departing.extend(self.proceed(flight));
         }
+    }
+
+    /// Takes note of how far a climb has come.
+    fn note(&mut self, flight: &Flight, margin: f32, distance: Option<f64>) {
+        let value = match self.attacks[flight.member].any_radius() {
+            true => distance.map_or(f32::INFINITY, |distance| distance as f32),
+            false => margin,
+        };
+        self.progress[flight.slot as usize].note(flight.step, value);
+    }
+
+    fn hopeless(&self, flight: &Flight) -> bool {
+        if !self.thrifty {
+            return false;
+        }
+        let attack = &self.attacks[flight.member];
+        let edge = self.brackets[flight.slot as usize].broken().saturating_sub(1);
+        let unit = attack.any_radius().then(|| self.ladder.epsilons[edge]);
+        self.progress[flight.slot as usize].hopeless(attack.patience(), flight.step, attack.steps(), unit)
     }
 
     /// Sends a flight to its next probe, or lands it.
@@ -419,49 +461,13 @@ impl<'a> Engine<'a> {
             points: self.points.index_select(0, &slots),
             labels: self.images.labels.index_select(0, &examples),
             ranking: self.ranking.index_select(0, &slots),
-            ball: Ball::new(self.norm, &radii, self.points.device()),
+            ball: Ball::new(self.ladder.norm, &radii, self.points.device()),
             slots,
         }
     }
 
     fn index(&self, positions: &[i64]) -> Tensor {
         Tensor::from_slice(positions).to_device(self.points.device())
-    }
-}
-
-impl Ladder<'_> {
-    /// What all earlier answers together say about `example` at `epsilon`.
-    fn verdict(&self, example: usize, epsilon: f64) -> Verdict {
-        let mut verdict = Verdict::Open;
-        for known in self.known {
-            match known.verdict(self.search, example, epsilon) {
-                Verdict::Broken => return Verdict::Broken,
-                Verdict::Withstood => verdict = Verdict::Withstood,
-                Verdict::Open => {}
-            }
-        }
-        verdict
-    }
-
-    /// The bracket that earlier answers leave.
-    ///
-    /// A failure at exactly one epsilon is a fact about it alone, and saves every search the dearest
-    /// part of its work. Only ascending search also takes over breaks: which break another
-    /// search finds depends on where it looked before, and its answer shall not.
-    fn bracket(&self, example: usize, members: usize) -> Bracket {
-        let mut bracket = Bracket::new(self.search, self.epsilons.len(), members);
-        for (rung, &epsilon) in self.epsilons.iter().enumerate() {
-            match self.verdict(example, epsilon) {
-                Verdict::Broken if self.search.is_ascending() => bracket.broken_before(rung),
-                Verdict::Withstood => bracket.withstood_before(rung),
-                Verdict::Broken | Verdict::Open => {}
-            }
-        }
-        bracket
-    }
-
-    fn enter(&self, flight: Flight, probe: Probe) -> Flight {
-        flight.entering(probe.member, probe.rung, self.epsilons[probe.rung], 0)
     }
 }
 

@@ -1,6 +1,6 @@
-//! The fast gradient sign method (Goodfellow et al., arXiv 1412.6572), and its L2 twin.
+//! The fast gradient sign method (Goodfellow et al., arXiv 1412.6572), and its twins in L2 and L1.
 
-use super::flight::{Attack, Need, Survey, Tile};
+use super::flight::{Attack, Survey, Tile};
 use super::gradient::Slope;
 use tch::{Device, Kind, Tensor};
 
@@ -24,8 +24,8 @@ impl Attack for Fgsm {
         1
     }
 
-    fn need(&self, _step: u32) -> Need {
-        Need::Verdict
+    fn steps(&self) -> u32 {
+        0
     }
 
     fn survey(&self) -> Survey {
@@ -33,7 +33,7 @@ impl Attack for Fgsm {
     }
 
     fn surveyed(&mut self, tile: &Tile, rows: &[usize], slope: &Slope) {
-        let directions = tile.ball.direction(&slope.gradient);
+        let directions = tile.ball.direction(&tile.points, &slope.gradient);
         let _ = self.directions.index_copy_(0, &tile.pick(&tile.slots, rows), &tile.pick(&directions, rows));
     }
 

@@ -2,6 +2,7 @@
 
 use super::ball::Ball;
 use super::gradient::{Slope, margin};
+use super::thrift::Check;
 use tch::{Kind, Tensor};
 
 /// How an attack moves. State it keeps per example lives in tensors or lists indexed by slot.
@@ -13,8 +14,23 @@ pub trait Attack {
     /// Independent climbs per epsilon.
     fn climbs(&self) -> u32;
 
+    /// Steps of a climb: its last iterate only waits for a verdict.
+    fn steps(&self) -> u32;
+
     /// What the iterate after `step` steps of a climb waits for.
-    fn need(&self, step: u32) -> Need;
+    fn need(&self, step: u32) -> Need {
+        if step < self.steps() { Need::Gradient } else { Need::Verdict }
+    }
+
+    /// When a climb is given up as hopeless, if the evaluation is thrifty; see [`super::thrift`].
+    fn patience(&self) -> &'static [Check] {
+        &[]
+    }
+
+    /// Gradients that are averaged at each step, where the network answers at random.
+    fn samples(&self) -> u32 {
+        1
+    }
 
     /// What it wants to know of the clean image before its first climb.
     fn survey(&self) -> Survey {
@@ -27,6 +43,11 @@ pub trait Attack {
     /// Looks for the nearest adversarial example, whatever the epsilon: one run answers for all.
     fn any_radius(&self) -> bool {
         false
+    }
+
+    /// Its iterates may lie outside the ball of the epsilon it is at.
+    fn strays(&self) -> bool {
+        self.any_radius()
     }
 
     /// What its gradients ascend: `[n]` from logits `[n, classes]`, row by row.
@@ -143,6 +164,15 @@ impl Tile<'_> {
     pub fn pick(&self, batch: &Tensor, rows: &[usize]) -> Tensor {
         let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
         batch.index_select(0, &Tensor::from_slice(&rows).to_device(batch.device()))
+    }
+
+    /// The class at a place of each row's ranking, `[n]`.
+    ///
+    /// Clean images are classified correctly, so rank 0 is the label and rank 1 the likeliest other.
+    pub fn ranked(&self, rank: impl Fn(&Flight) -> f64) -> Tensor {
+        let ranks = self.per_row(1.0, rank).view([-1, 1]).to_kind(Kind::Int64);
+        // Rows under other attacks may count further than there are classes; theirs are not used.
+        self.ranking.gather(1, &ranks.clamp_max(self.ranking.size()[1] - 1), false).squeeze_dim(1)
     }
 
     /// The slot of a row.

@@ -28,6 +28,22 @@ pub fn ascend(network: &Network, images: &Tensor, objective: impl FnOnce(&Tensor
     Slope { logits: logits.detach(), values: values.detach(), gradient }
 }
 
+/// The mean of several looks at the same batch; the logits are the last one's.
+pub fn average(samples: u32, once: impl Fn() -> Slope) -> Slope {
+    let mut mean = once();
+    for sample in 1..samples {
+        let next = once();
+        let share = 1.0 / f64::from(sample + 1);
+        let (values, gradient) = (next.values - &mean.values, next.gradient - &mean.gradient);
+        mean = Slope {
+            logits: next.logits,
+            values: &mean.values + values * share,
+            gradient: &mean.gradient + gradient * share,
+        };
+    }
+    mean
+}
+
 /// A forward pass alone.
 pub fn look(network: &Network, images: &Tensor) -> Slope {
     Slope { logits: network.forward(images), values: Tensor::new(), gradient: Tensor::new() }
@@ -75,6 +91,19 @@ const RATIO_ROOM: f64 = 1e-12;
 /// The `k`-th largest logit, from 1, of sorted ones.
 fn rank(sorted: &Tensor, k: i64) -> Tensor {
     sorted.select(1, k - 1)
+}
+
+/// `max_{i != y} z_i - z_y` per example: `[n]`, positive where misclassified.
+pub fn best_other(logits: &Tensor, labels: &Tensor) -> Tensor {
+    let column = labels.unsqueeze(1);
+    let others = logits.scatter_value(1, &column, f64::NEG_INFINITY).amax([1], false);
+    others - logits.gather(1, &column, false).squeeze_dim(1)
+}
+
+/// `z_y - max_{i != y} z_i` per example: not positive where misclassified.
+pub fn margins(logits: &Tensor, labels: &Tensor) -> Vec<f32> {
+    let margins = -best_other(logits, labels);
+    Vec::<f32>::try_from(margins.to_kind(Kind::Float)).expect("one margin per row")
 }
 
 /// Which class the network names: `[n]`.

@@ -1,4 +1,4 @@
-//! The nearest point of a hyperplane inside the box `[0,1]`, in Linf or L2.
+//! The nearest point of a hyperplane inside the box `[0,1]`, in Linf, L2 or L1.
 
 use epsweep::spec::Norm;
 
@@ -17,7 +17,8 @@ impl Hyperplane {
     /// none does, the change to the box's corner nearest to the hyperplane.
     ///
     /// Towards the hyperplane, pixel `i` moves by `min(t, room_i)` (Linf) or `min(t |w_i|, room_i)`
-    /// (L2), where `room_i` is its way to the box and `t` is common to all. What that gains,
+    /// (L2), where `room_i` is its way to the box and `t` is common to all. (L1 is another matter: there
+    /// the pixel that gains most moves all its way, then the next, until the gap is closed.) What that gains,
     /// `sum |w_i| move_i`, is concave in `t` and piecewise linear, so Newton's method from `t = 0` climbs
     /// to the root without passing it, and ends in finitely many steps without sorting anything.
     pub fn project(&self, point: &[f64], norm: Norm) -> Vec<f64> {
@@ -27,10 +28,13 @@ impl Hyperplane {
         let up = |w: f64| side * w > 0.0;
         let rooms: Vec<f64> =
             self.normal.iter().zip(point).map(|(&w, &x)| if up(w) { 1.0 - x } else { x }.max(0.0)).collect();
+        if norm == Norm::L1 {
+            return self.dearest_first(gap.abs(), side, &rooms);
+        }
         // How fast pixel i moves with t.
         let speeds: Vec<f64> = match norm {
             Norm::Linf => self.normal.iter().map(|&w| f64::from(u8::from(w != 0.0))).collect(),
-            Norm::L2 => self.normal.iter().map(|w| w.abs()).collect(),
+            Norm::L2 | Norm::L1 => self.normal.iter().map(|w| w.abs()).collect(),
         };
         let pace = self.pace(gap.abs(), &rooms, &speeds);
         let change = |position: usize| {
@@ -38,6 +42,23 @@ impl Hyperplane {
             if speeds[position] == 0.0 { 0.0 } else { way * side * self.normal[position].signum() }
         };
         (0..point.len()).map(change).collect()
+    }
+
+    /// L1: the pixels with the largest weights go all their way, until `gap` is closed.
+    fn dearest_first(&self, gap: f64, side: f64, rooms: &[f64]) -> Vec<f64> {
+        let mut order: Vec<usize> = (0..rooms.len()).filter(|&i| self.normal[i] != 0.0).collect();
+        order.sort_by(|&a, &b| self.normal[b].abs().total_cmp(&self.normal[a].abs()));
+        let (mut changes, mut missing) = (vec![0.0; rooms.len()], gap);
+        for position in order {
+            if missing <= 0.0 {
+                break;
+            }
+            let weight = self.normal[position];
+            let way = (missing / weight.abs()).min(rooms[position]);
+            changes[position] = way * side * weight.signum();
+            missing -= way * weight.abs();
+        }
+        changes
     }
 
     /// The `t` at which `gap` is closed; infinite if it cannot be.
@@ -70,11 +91,21 @@ impl Hyperplane {
     }
 }
 
-/// The largest entry, or the Euclidean length.
+/// The largest entry, the Euclidean length, or the sum of all.
 pub fn length(change: &[f64], norm: Norm) -> f64 {
     match norm {
         Norm::Linf => change.iter().fold(0.0, |largest, x| largest.max(x.abs())),
         Norm::L2 => change.iter().map(|x| x * x).sum::<f64>().sqrt(),
+        Norm::L1 => change.iter().map(|x| x.abs()).sum(),
+    }
+}
+
+/// The length that tells how far a step of length 1 takes a linear function with this gradient.
+pub fn dual_length(gradient: &[f64], norm: Norm) -> f64 {
+    match norm {
+        Norm::Linf => length(gradient, Norm::L1),
+        Norm::L2 => length(gradient, Norm::L2),
+        Norm::L1 => length(gradient, Norm::Linf),
     }
 }
 
@@ -96,7 +127,7 @@ mod tests {
             let point: Vec<f64> = draw(0.5).iter().map(|x| x + 0.5).collect();
             let gap = |z: &[f64]| plane.normal.iter().zip(z).map(|(w, x)| w * x).sum::<f64>() - plane.offset;
             let others: Vec<Vec<f64>> = (0..20).map(|_| draw(0.02)).collect();
-            for norm in [Norm::Linf, Norm::L2] {
+            for norm in [Norm::Linf, Norm::L2, Norm::L1] {
                 let change = plane.project(&point, norm);
                 let there: Vec<f64> = point.iter().zip(&change).map(|(x, d)| x + d).collect();
                 assert!(there.iter().all(|x| (-1e-9..=1.0 + 1e-9).contains(x)));
@@ -122,7 +153,7 @@ mod tests {
     #[test]
     fn a_plane_without_direction_moves_nothing() {
         let plane = Hyperplane { normal: vec![0.0; 3], offset: 1.0 };
-        for norm in [Norm::Linf, Norm::L2] {
+        for norm in [Norm::Linf, Norm::L2, Norm::L1] {
             assert_eq!(plane.project(&[0.2, 0.5, 1.0], norm), [0.0; 3]);
         }
     }

@@ -3,39 +3,48 @@
 //! | module | holds |
 //! |---|---|
 //! | [`engine`] | moves examples through clean check, climbs and confirmation; keeps batches full |
+//! | [`ladder`] | the grid, and what earlier answers say about it |
 //! | [`search`] | which attack at which epsilon comes next for an example |
+//! | [`thrift`] | when a climb is given up |
 //! | [`flight`] | what passes between the engine and an attack |
-//! | [`fgsm`], [`pgd`], [`apgd`], [`fab`], [`square`] | where to step |
-//! | [`ball`], [`hyperplane`] | the threat model's geometry |
+//! | [`fgsm`], [`pgd`], [`apgd`], [`apgd_l1`], [`fab`], [`square`], [`ddn`], [`cw`] | where to step |
+//! | [`ball`], [`l1`], [`hyperplane`] | the threat model's geometry |
 //! | [`gradient`] | the objectives, and the slope that attacks follow |
 //! | [`record`] | what is kept besides levels: witnesses, and facts that say how far to trust them |
 //!
 //! A new attack implements [`flight::Attack`].
 
 pub mod apgd;
+pub mod apgd_l1;
 pub mod ball;
+pub mod cw;
+pub mod ddn;
 pub mod engine;
 pub mod fab;
 pub mod fgsm;
 pub mod flight;
 pub mod gradient;
 pub mod hyperplane;
+pub mod l1;
+pub mod ladder;
 pub mod pgd;
 pub mod record;
 pub mod search;
 pub mod square;
+pub mod thrift;
 
 use super::error::guarded;
 use super::models::Blueprint;
 use super::streams::Key;
 use super::{LabData, LabError, Passes, Watch};
-use engine::{Engine, Ladder};
+use engine::Engine;
 use epsweep::outcome::{Known, Level};
 use epsweep::plan::question::EvaluateQuestion;
 use epsweep::spec::{Attack, Norm};
 use epsweep::trust::Trust;
 use epsweep::witness::Witness;
 use flight::Attack as Move;
+use ladder::Ladder;
 use record::Record;
 use tch::{Device, Kind, Tensor};
 
@@ -77,7 +86,7 @@ pub const CPU_ROWS: u32 = 32;
 /// # Errors
 /// Every [`LabError`] but `Diverged`.
 pub fn evaluate(request: EvaluateRequest, watch: &mut dyn Watch) -> Result<EvaluateAnswer, LabError> {
-    let members = request.question.attack.members();
+    let members = request.question.attack.members(request.question.norm);
     evaluate_with(&members, request, watch)
 }
 
@@ -110,14 +119,14 @@ fn evaluate_inner(
         _ => question.batch_size,
     };
     let images = data.test.slice(from, to, device);
-    let ladder = Ladder { epsilons: &question.epsilons, search: question.search, known };
+    let ladder = Ladder { norm: question.norm, epsilons: &question.epsilons, search: question.search, known };
     let place = Place { slots: engine::slots(rows), shape, classes: data.classes, device };
     let mut cascade = members.iter().map(|attack| place.attack(attack, question)).collect::<Result<Vec<_>, _>>()?;
     let classes = u32::try_from(data.classes).expect("classes are labels of one byte");
     let sizes = [classes, question.examples[0], rows];
     let record = Record::new(question, members, &network, &images, data.classes);
-    let engine = Engine::new(&network, &mut cascade, question.norm, ladder, images, sizes, record);
-    engine.run(watch)
+    let engine = Engine::new(&network, &mut cascade, ladder, images, sizes, record);
+    engine.thrifty(question.attack.is_thrifty()).run(watch)
 }
 
 /// What an attack needs room for.
@@ -135,7 +144,7 @@ impl Place {
             Attack::Pgd { steps, step, restarts } => {
                 Box::new(pgd::Pgd { steps, step, restarts, starts: starts(question, "pgd") })
             }
-            Attack::Apgd { loss, steps, restarts, targets } => {
+            Attack::Apgd { loss, steps, restarts, targets, samples } => {
                 let used = apgd::defined(loss, self.classes);
                 if used != loss {
                     tracing::warn!(
@@ -145,13 +154,23 @@ impl Place {
                     );
                 }
                 let starts = starts(question, "apgd").text(&format!("{loss:?}"));
+                let targets = targets.min(self.classes as u32 - 1);
+                let sizes = [steps, restarts, targets];
+                if question.norm == Norm::L1 {
+                    return Ok(Box::new(apgd_l1::ApgdL1::new(used, sizes, samples, starts, self.slots)));
+                }
                 let [channels, height, width] = self.shape;
                 let state = Tensor::zeros([self.slots, channels, height, width], (Kind::Float, self.device));
-                let targets = targets.min(self.classes as u32 - 1);
-                Box::new(apgd::Apgd::new(used, [steps, restarts, targets], starts, &state))
+                Box::new(apgd::Apgd::new(used, sizes, samples, starts, &state))
             }
-            Attack::Fab { steps, targets } => {
-                Box::new(fab::Fab { steps, targets: targets.min(self.classes as u32 - 1) })
+            Attack::Fab { steps, targets, restarts } => {
+                let classes = self.classes as u32;
+                let sizes = [steps, restarts, targets.min(classes - 1), classes];
+                Box::new(fab::Fab::new(sizes, starts(question, "fab"), self.slots))
+            }
+            Attack::Ddn { steps } => Box::new(ddn::Ddn::new(steps, self.slots)),
+            Attack::Cw { steps, searches, lr } => {
+                Box::new(cw::Cw::new([steps, searches], lr, cw::FIRST_WEIGHT, self.slots))
             }
             Attack::Square { queries } => {
                 Box::new(square::Square::new(queries, starts(question, "square"), self.slots))
@@ -170,6 +189,7 @@ fn starts(question: &EvaluateQuestion, attack: &str) -> Key {
     let norm = match question.norm {
         Norm::Linf => "linf",
         Norm::L2 => "l2",
+        Norm::L1 => "l1",
     };
     Key::new("attack start", question.seed).text(attack).text(norm)
 }

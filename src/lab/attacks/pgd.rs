@@ -1,7 +1,7 @@
 //! Projected gradient ascent on the cross-entropy (Madry et al., arXiv 1706.06083).
 
 use super::ball::random_offset;
-use super::flight::{Attack, Need, Tile};
+use super::flight::{Attack, Tile};
 use super::gradient::Slope;
 use crate::lab::streams::{Key, Stream};
 use epsweep::spec::Norm;
@@ -48,8 +48,8 @@ impl Attack for Pgd {
         self.restarts
     }
 
-    fn need(&self, step: u32) -> Need {
-        if step < self.steps { Need::Gradient } else { Need::Verdict }
+    fn steps(&self) -> u32 {
+        self.steps
     }
 
     fn begin(&mut self, tile: &Tile) -> Tensor {

@@ -29,6 +29,7 @@ pub struct Probe {
 #[derive(Debug, Clone)]
 pub struct Bracket {
     search: Search,
+    rungs: usize,
     /// The first rung that is broken; the number of rungs if none is.
     broken: usize,
     members: Vec<Member>,
@@ -46,6 +47,8 @@ pub struct Bracket {
 struct Member {
     /// Rungs at which it failed.
     failed: BTreeSet<usize>,
+    /// Rungs at which it was when it succeeded.
+    broke: BTreeSet<usize>,
     /// It looked for the nearest adversarial example and is done: what it found, it found for every
     /// rung, and on all rungs below the break it has failed.
     exhausted: bool,
@@ -54,7 +57,7 @@ struct Member {
 impl Bracket {
     pub fn new(search: Search, rungs: usize, members: usize) -> Bracket {
         let members = vec![Member::default(); members];
-        Bracket { search, broken: rungs, members, before: BTreeSet::new(), floor: 0, winner: None, stride: 1 }
+        Bracket { search, rungs, broken: rungs, members, before: BTreeSet::new(), floor: 0, winner: None, stride: 1 }
     }
 
     /// The first broken rung; the number of rungs if none is.
@@ -62,11 +65,12 @@ impl Bracket {
         self.broken
     }
 
-    /// An adversarial example has been verified at `rung`.
-    pub fn broke(&mut self, member: usize, rung: usize) {
+    /// `probe` has found an adversarial example, and it has been verified for `rung`.
+    pub fn broke(&mut self, probe: Probe, rung: usize) {
         self.broken = self.broken.min(rung);
-        self.stride = if self.winner == Some(member) { self.stride * 2 } else { 1 };
-        self.winner = Some(member);
+        self.members[probe.member].broke.insert(probe.rung);
+        self.stride = if self.winner == Some(probe.member) { self.stride * 2 } else { 1 };
+        self.winner = Some(probe.member);
     }
 
     /// `probe` failed.
@@ -111,19 +115,24 @@ impl Bracket {
                 }
                 self.at(self.floor)
             }
-            Search::Exhaustive => (0..self.broken).rev().find_map(|rung| self.at(rung)),
+            // All that another search could try, and what it found would count here too.
+            Search::Exhaustive => (0..self.rungs).rev().find_map(|rung| self.open(rung)),
             Search::Bisect => self.close_in(),
         }
     }
 
     /// The first member that has still to be tried at `rung`, below the break.
     fn at(&self, rung: usize) -> Option<Probe> {
-        let member = (rung < self.broken).then(|| self.untried(rung)).flatten()?;
-        Some(Probe { member, rung })
+        (rung < self.broken).then(|| self.open(rung)).flatten()
+    }
+
+    fn open(&self, rung: usize) -> Option<Probe> {
+        Some(Probe { member: self.untried(rung)?, rung })
     }
 
     fn untried(&self, rung: usize) -> Option<usize> {
-        self.members.iter().position(|member| !member.exhausted && !member.failed.contains(&rung))
+        let tried = |member: &Member| member.failed.contains(&rung) || member.broke.contains(&rung);
+        self.members.iter().position(|member| !member.exhausted && !tried(member))
     }
 
     fn close_in(&self) -> Option<Probe> {
@@ -170,7 +179,7 @@ mod tests {
             assert!(!probes.contains(&probe), "{probe:?} twice");
             probes.push(probe);
             match breaks(probe.member, probe.rung) {
-                true => bracket.broke(probe.member, probe.rung),
+                true => bracket.broke(probe, probe.rung),
                 false => bracket.withstood(probe),
             }
         }
@@ -233,10 +242,10 @@ mod tests {
         let mut bracket = Bracket::new(Search::Bisect, 10, 1);
         bracket.withstood_before(7);
         assert_eq!(bracket.next(), Some(Probe { member: 0, rung: 9 }), "failed at 7 without being asked again");
-        bracket.broke(0, 8);
+        bracket.broke(Probe { member: 0, rung: 9 }, 8);
         assert_eq!(bracket.next(), None);
         // A nearer example opens what lies below.
-        bracket.broke(0, 4);
+        bracket.broke(Probe { member: 0, rung: 7 }, 4);
         assert_eq!(bracket.next(), Some(Probe { member: 0, rung: 3 }));
         bracket.exhausted(0);
         assert_eq!((bracket.next(), bracket.broken()), (None, 4));

@@ -1,4 +1,4 @@
-//! Square (Andriushchenko et al., arXiv 1912.00049): random search that changes square windows, and
+//! Square (Andriushchenko et al., arXiv 1912.00049; for L1 arXiv 2103.01208): random search that changes square windows, and
 //! keeps what lowers the margin. It never sees a gradient, so masking them does not help against it.
 //!
 //! Everything but the forward pass happens here in plain numbers, one example at a time, each from
@@ -6,9 +6,11 @@
 
 use super::flight::{Attack, Need, Tile};
 use super::gradient::Slope;
+use super::l1::{self, numbers};
+use super::thrift::{AT_RANDOM, Check};
 use crate::lab::streams::{Key, Stream};
 use epsweep::spec::Norm;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// The share of an image that the first windows cover.
 const FIRST_SHARE: f64 = 0.8;
@@ -56,8 +58,16 @@ impl Attack for Square {
         1
     }
 
+    fn steps(&self) -> u32 {
+        self.queries
+    }
+
     fn need(&self, step: u32) -> Need {
         if step < self.queries { Need::Logits } else { Need::Verdict }
+    }
+
+    fn patience(&self) -> &'static [Check] {
+        &AT_RANDOM
     }
 
     fn begin(&mut self, tile: &Tile) -> Tensor {
@@ -69,7 +79,7 @@ impl Attack for Square {
             let mut stream = self.starts.clone().number(flight.test_index).number(flight.epsilon.to_bits()).stream();
             let start = match tile.ball.norm {
                 Norm::Linf => stripes(&origin, shape, flight.epsilon as f32, &mut stream),
-                Norm::L2 => tiles(&origin, shape, flight.epsilon as f32, &mut stream),
+                norm => tiles(&origin, shape, flight.epsilon as f32, norm, &mut stream),
             };
             starts.extend_from_slice(&start);
             self.hunts[flight.slot as usize] =
@@ -97,10 +107,10 @@ impl Attack for Square {
                     let side = side_linf(flight.step, shape);
                     hunt.tried = change_linf(&hunt.origin, &hunt.best, shape, side, epsilon, stream);
                 }
-                Norm::L2 => {
+                norm => {
                     let side = side_l2(flight.step, shape);
                     let change = Change::draw(shape, side, stream);
-                    hunt.tried = change_l2(&hunt.origin, &hunt.best, shape, &change, epsilon);
+                    hunt.tried = move_mass(&hunt.origin, &hunt.best, shape, &change, epsilon, norm);
                 }
             }
             next.extend_from_slice(&hunt.tried);
@@ -128,7 +138,7 @@ pub fn side_linf(query: u32, shape: Shape) -> usize {
     side.clamp(1, shape.height.min(shape.width))
 }
 
-/// Side of the square windows, pixels: odd, and at least 3 where the image allows it.
+/// Side of the square windows under L2 and L1, pixels: odd, and at least 3 where the image allows it.
 pub fn side_l2(query: u32, shape: Shape) -> usize {
     let side = ((share(query) * shape.area()).sqrt().round_ties_even() as usize).max(3);
     (side + (side + 1) % 2).min(shape.height.min(shape.width))
@@ -156,7 +166,7 @@ fn change_linf(origin: &[f32], best: &[f32], shape: Shape, side: usize, epsilon:
     tried
 }
 
-/// The random part of a change under L2: mass moves from the second window into the first.
+/// The random part of a change under L2 and L1: mass moves from the second window into the first.
 #[derive(Debug, Clone)]
 pub struct Change {
     pub side: usize,
@@ -176,36 +186,39 @@ impl Change {
     }
 }
 
-/// L2: the first window takes a new pattern, mixed with its old content, and as much length as both
-/// windows had, plus what the box had left unused of epsilon.
-pub fn change_l2(origin: &[f32], best: &[f32], shape: Shape, change: &Change, epsilon: f32) -> Vec<f32> {
+/// L2 and L1: the first window takes a new pattern, mixed with its old content, and as much length as
+/// both windows had, plus what the box had left unused of epsilon.
+pub fn move_mass(origin: &[f32], best: &[f32], shape: Shape, change: &Change, epsilon: f32, norm: Norm) -> Vec<f32> {
     let mut offset: Vec<f32> = best.iter().zip(origin).map(|(b, o)| b - o).collect();
-    let unused = (epsilon * epsilon - squares(&offset)).max(0.0) / shape.channels as f32;
-    let pattern = pattern(change.side, change.turned);
+    let channels = shape.channels as f32;
+    let unused = (raised(epsilon, norm) - mass(&offset, norm)).max(0.0) / channels;
+    let pattern = pattern(change.side, change.turned, norm);
     for channel in 0..shape.channels {
         let first: Vec<usize> = shape.window(channel, change.first.0, change.first.1, change.side).collect();
         let second: Vec<usize> = shape.window(channel, change.second.0, change.second.1, change.side).collect();
         let old: Vec<f32> = first.iter().map(|&p| offset[p]).collect();
-        let old_length = squares(&old).sqrt();
-        let outside = second.iter().filter(|p| !first.contains(p)).map(|&p| offset[p] * offset[p]).sum::<f32>();
-        let wanted = (unused + old_length * old_length + outside).sqrt();
+        let old_length = length(&old, norm);
+        let outside = second.iter().filter(|p| !first.contains(p)).map(|&p| raised(offset[p], norm)).sum::<f32>();
+        let total = unused + raised(old_length, norm) + outside;
+        // In L1 what is too much is left to the projection.
+        let wanted = if norm == Norm::L1 { total * channels } else { total.sqrt() };
         let sign = change.signs[channel];
         let mixed: Vec<f32> = pattern.iter().zip(&old).map(|(e, o)| e * sign + o / (TINY + old_length)).collect();
-        let scale = wanted / (TINY + squares(&mixed).sqrt());
+        let scale = wanted / (TINY + length(&mixed, norm));
         second.iter().for_each(|&p| offset[p] = 0.0);
         first.iter().zip(&mixed).for_each(|(&p, m)| offset[p] = m * scale);
     }
-    at_length(origin, &offset, epsilon)
+    at_length(origin, &offset, epsilon, norm)
 }
 
-/// L2: a grid of patterns over the whole image.
-fn tiles(origin: &[f32], shape: Shape, epsilon: f32, stream: &mut Stream) -> Vec<f32> {
+/// L2 and L1: a grid of patterns over the whole image.
+fn tiles(origin: &[f32], shape: Shape, epsilon: f32, norm: Norm, stream: &mut Stream) -> Vec<f32> {
     let side = (shape.height.min(shape.width) / 5).max(1);
     let edge = |length: usize| (length - length / side * side) / 2;
     let mut offset = vec![0.0; origin.len()];
     for row in 0..shape.height / side {
         for column in 0..shape.width / side {
-            let pattern = pattern(side, stream.sign() < 0.0);
+            let pattern = pattern(side, stream.sign() < 0.0, norm);
             let (top, left) = (edge(shape.height) + row * side, edge(shape.width) + column * side);
             for channel in 0..shape.channels {
                 let sign = stream.sign();
@@ -214,20 +227,25 @@ fn tiles(origin: &[f32], shape: Shape, epsilon: f32, stream: &mut Stream) -> Vec
             }
         }
     }
-    at_length(origin, &offset, epsilon)
+    at_length(origin, &offset, epsilon, norm)
 }
 
-/// `origin` plus `offset` scaled to length `epsilon`, cut to the box.
-fn at_length(origin: &[f32], offset: &[f32], epsilon: f32) -> Vec<f32> {
-    let scale = epsilon / (TINY + squares(offset).sqrt());
+/// `origin` plus `offset`, inside ball and box: scaled to length `epsilon` and cut to the box (L2), or
+/// projected onto both (L1).
+fn at_length(origin: &[f32], offset: &[f32], epsilon: f32, norm: Norm) -> Vec<f32> {
+    if norm == Norm::L1 {
+        let point: Vec<f32> = origin.iter().zip(offset).map(|(x, d)| x + d).collect();
+        return l1::project(origin, &point, f64::from(epsilon));
+    }
+    let scale = epsilon / (TINY + length(offset, norm));
     origin.iter().zip(offset).map(|(x, d)| (x + d * scale).clamp(0.0, 1.0)).collect()
 }
 
 /// Two hills of opposite sign side by side, of length 1 in all: `side * side` values.
-pub fn pattern(side: usize, turned: bool) -> Vec<f32> {
-    let mut values = hill(side / 2, side);
-    values.extend(hill(side - side / 2, side).iter().map(|value| -value));
-    let length = squares(&values).sqrt().max(TINY);
+pub fn pattern(side: usize, turned: bool, norm: Norm) -> Vec<f32> {
+    let mut values = hill(side / 2, side, norm);
+    values.extend(hill(side - side / 2, side, norm).iter().map(|value| -value));
+    let length = length(&values, norm).max(TINY);
     values.iter_mut().for_each(|value| *value /= length);
     if turned {
         values = (0..side * side).map(|p| values[p % side * side + p / side]).collect();
@@ -236,28 +254,35 @@ pub fn pattern(side: usize, turned: bool) -> Vec<f32> {
 }
 
 /// Nested rectangles around the middle, each adding less than the one inside, of length 1 in all.
-fn hill(height: usize, width: usize) -> Vec<f32> {
+fn hill(height: usize, width: usize, norm: Norm) -> Vec<f32> {
     let mut values = vec![0.0f32; height * width];
     let (middle_row, middle_column) = ((height / 2) as i64, (width / 2) as i64);
+    let power = if norm == Norm::L1 { 4 } else { 2 };
     for ring in 0..(height / 2 + 1).max(width / 2 + 1) as i64 {
         let (top, left) = (middle_row - ring, middle_column - ring);
         for row in top.max(0)..(top + 2 * ring + 1).min(height as i64) {
             for column in left.max(0)..(left + 2 * ring + 1).min(width as i64) {
-                values[row as usize * width + column as usize] += 1.0 / ((ring + 1) * (ring + 1)) as f32;
+                values[row as usize * width + column as usize] += 1.0 / ((ring + 1) as f32).powi(power);
             }
         }
     }
-    let length = squares(&values).sqrt().max(TINY);
+    let length = length(&values, norm).max(TINY);
     values.iter_mut().for_each(|value| *value /= length);
     values
 }
 
-fn squares(values: &[f32]) -> f32 {
-    values.iter().map(|value| value * value).sum()
+/// What adds up to a length: squares, or sizes in L1.
+fn raised(value: f32, norm: Norm) -> f32 {
+    if norm == Norm::L1 { value.abs() } else { value * value }
 }
 
-fn numbers(tensor: &Tensor) -> Vec<f32> {
-    Vec::<f32>::try_from(tensor.to_device(Device::Cpu).to_kind(Kind::Float).flatten(0, -1)).expect("numbers")
+fn mass(values: &[f32], norm: Norm) -> f32 {
+    values.iter().map(|&value| raised(value, norm)).sum()
+}
+
+fn length(values: &[f32], norm: Norm) -> f32 {
+    let mass = mass(values, norm);
+    if norm == Norm::L1 { mass } else { mass.sqrt() }
 }
 
 impl Shape {
@@ -303,25 +328,25 @@ mod tests {
     fn every_image_that_is_tried_lies_in_the_ball_and_the_box() {
         let mut stream = Key::new("square", 1).stream();
         let origin = stream.units(162);
-        for (norm, epsilon) in [(Norm::Linf, 0.2f32), (Norm::L2, 1.5)] {
+        for (norm, epsilon) in [(Norm::Linf, 0.2f32), (Norm::L2, 1.5), (Norm::L1, 6.0)] {
             let mut image = match norm {
                 Norm::Linf => stripes(&origin, SHAPE, epsilon, &mut stream),
-                Norm::L2 => tiles(&origin, SHAPE, epsilon, &mut stream),
+                norm => tiles(&origin, SHAPE, epsilon, norm, &mut stream),
             };
             for query in [0u32, 30, 100, 400, 800, 3000] {
                 image = match norm {
                     Norm::Linf => change_linf(&origin, &image, SHAPE, side_linf(query, SHAPE), epsilon, &mut stream),
-                    Norm::L2 => {
+                    norm => {
                         let change = Change::draw(SHAPE, side_l2(query, SHAPE), &mut stream);
-                        change_l2(&origin, &image, SHAPE, &change, epsilon)
+                        move_mass(&origin, &image, SHAPE, &change, epsilon, norm)
                     }
                 };
                 let offset: Vec<f32> = image.iter().zip(&origin).map(|(a, b)| a - b).collect();
                 let size = match norm {
                     Norm::Linf => offset.iter().fold(0.0f32, |largest, x| largest.max(x.abs())),
-                    Norm::L2 => squares(&offset).sqrt(),
+                    norm => length(&offset, norm),
                 };
-                assert!(size <= epsilon * 1.000001 && size > 0.5 * epsilon, "{norm:?} {query}: {size}");
+                assert!(size <= epsilon * 1.00001 && size > 0.5 * epsilon, "{norm:?} {query}: {size}");
                 assert!(image.iter().all(|pixel| (0.0..=1.0).contains(pixel)));
             }
         }
@@ -329,11 +354,11 @@ mod tests {
 
     #[test]
     fn patterns_have_length_one_and_two_signs() {
-        for side in 1..30 {
-            let values = pattern(side, false);
-            assert!((squares(&values) - 1.0).abs() < 1e-4, "{side}");
+        for (side, norm) in (1..30).flat_map(|side| [(side, Norm::L2), (side, Norm::L1)]) {
+            let values = pattern(side, false, norm);
+            assert!((length(&values, norm) - 1.0).abs() < 1e-4, "{side}");
             assert!(side < 2 || values.iter().any(|v| *v > 0.0) && values.iter().any(|v| *v < 0.0), "{side}");
-            let turned = pattern(side, true);
+            let turned = pattern(side, true, norm);
             assert!((0..side * side).all(|p| turned[p] == values[p % side * side + p / side]));
         }
     }

@@ -28,7 +28,7 @@ impl InnerAttack {
         let draw = |stream: &mut Stream, total: usize| match self.norm {
             // One draw for the whole batch.
             Norm::Linf => random_offset(Norm::Linf, stream, total),
-            Norm::L2 => (0..count).flat_map(|_| random_offset(Norm::L2, stream, total / count)).collect(),
+            norm => (0..count).flat_map(|_| random_offset(norm, stream, total / count)).collect(),
         };
         (images + noise_like(images, draw, key) * self.epsilon).clamp(0.0, 1.0)
     }

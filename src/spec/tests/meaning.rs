@@ -2,7 +2,7 @@
 
 use super::{around, outcome, render, sweep, with};
 use crate::spec::{
-    Attack, AttackLoss, Augment, AutoattackVersion, Awp, Certificate, Dataset, EvalEpochs, Method, Model, Norm,
+    Attack, AttackLoss, Augment, AutoattackVersion, Awp, Certificate, Dataset, Effort, EvalEpochs, Method, Model, Norm,
     Optimizer, Schedule, Search,
 };
 use std::path::Path;
@@ -105,7 +105,7 @@ fn attacks_are_named_by_kind_by_parameters_or_by_their_own_name() {
 #[test]
 fn dear_attacks_close_in_unless_told_otherwise_and_the_keys_of_old_questions_stay() {
     let search = |rest: &str| {
-        let evaluate = format!("epsilons: [0, 0.1], attacks: [pgd, autoattack, {{apgd: {{loss: dlr}}}}]{rest}");
+        let evaluate = format!("epsilons: [0, 0.1], attacks: [fgsm, pgd, autoattack]{rest}");
         let evaluate = sweep(&around("model: mlp, method: natural", "", &evaluate)).evaluate;
         evaluate.attacks.iter().map(|named| evaluate.search_of(&named.attack)).collect::<Vec<_>>()
     };
@@ -114,9 +114,42 @@ fn dear_attacks_close_in_unless_told_otherwise_and_the_keys_of_old_questions_sta
     assert_eq!(search(", search: ascending"), [Search::Ascending; 3]);
     let evaluate = |attacks: &str| around("model: mlp, method: natural", "", &format!("epsilons: [0.1], {attacks}"));
     let apgd = sweep(&evaluate("attacks: [{apgd: {loss: dlr_targeted}}]")).evaluate.attacks.remove(0).attack;
-    assert_eq!(apgd, Attack::Apgd { loss: AttackLoss::DlrTargeted, steps: 100, restarts: 1, targets: 9 });
+    assert_eq!(apgd, Attack::Apgd { loss: AttackLoss::DlrTargeted, steps: 100, restarts: 1, targets: 9, samples: 1 });
     assert_eq!(apgd.passes(), (900, 900));
-    assert_eq!(Attack::Autoattack { version: AutoattackVersion::Standard }.passes(), (100 + 900 + 1800 + 5000, 1900));
+    let autoattack = |version| Attack::Autoattack { version, effort: Effort::Full };
+    assert_eq!(autoattack(AutoattackVersion::Standard).passes(), (100 + 900 + 1800 + 5000, 1900));
+    // As they were written before there was a choice.
+    assert_eq!(
+        serde_json::to_string(&apgd).unwrap(),
+        r#"{"apgd":{"loss":"dlr_targeted","steps":100,"restarts":1,"targets":9}}"#
+    );
+    let fab = Attack::Fab { steps: 100, targets: 9, restarts: 1 };
+    assert_eq!(serde_json::to_string(&fab).unwrap(), r#"{"fab":{"steps":100,"targets":9}}"#);
+    let standard = autoattack(AutoattackVersion::Standard);
+    assert_eq!(serde_json::to_string(&standard).unwrap(), r#"{"autoattack":{"version":"standard"}}"#);
+    // The reference's list for L1, and its order for `plus`.
+    let kinds = |version, norm| autoattack(version).members(norm).iter().map(Attack::kind).collect::<Vec<_>>();
+    assert_eq!(kinds(AutoattackVersion::Plus, Norm::L2), ["apgd", "apgd", "fab", "square", "apgd", "fab"]);
+    let l1 = autoattack(AutoattackVersion::Standard).members(Norm::L1);
+    assert!(matches!(l1[0], Attack::Apgd { loss: AttackLoss::Ce, restarts: 5, .. }), "{l1:?}");
+    assert!(matches!(l1[1], Attack::Apgd { loss: AttackLoss::DlrTargeted, restarts: 1, targets: 5, .. }), "{l1:?}");
+}
+
+#[test]
+fn attacks_that_are_not_what_they_promise_are_said_to_be() {
+    let doubts = |attacks: &str, norm: &str, classes: u32| {
+        let text =
+            around("model: mlp, method: natural", "", &format!("epsilons: [0.1], norm: {norm}, attacks: [{attacks}]"));
+        let doubts = crate::spec::doubts(&sweep(&text), classes, "sweep.yaml", &text);
+        doubts.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let dlr = "{apgd: {loss: dlr}}, {autoattack: {version: rand}}, autoattack, fab, cw";
+    assert_eq!(doubts(dlr, "l2", 4), [""; 0]);
+    let three = doubts(dlr, "l2", 3);
+    assert_eq!(three.len(), 1);
+    assert!(three[0].contains("4 classes or more; the data have 3"), "{}", three[0]);
+    assert_eq!(doubts(dlr, "l2", 2).len(), 3);
+    assert_eq!(doubts("ddn, cw, fab", "linf", 10).len(), 2);
 }
 
 #[test]
