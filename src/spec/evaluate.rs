@@ -249,13 +249,19 @@ fn certificates(node: &Node, norm: Norm, problems: &mut Problems) -> Option<Vec<
         problems.extend(check::certificate(&certificate, item));
         if certificate.norm() != norm {
             let kind = certificate.kind();
-            let (own, asked) = if norm == Norm::Linf { ("l2", "linf") } else { ("linf", "l2") };
+            let word = |norm| match norm {
+                Norm::Linf => "linf",
+                Norm::L2 => "l2",
+                Norm::L1 => "l1",
+            };
+            let (own, asked) = (word(certificate.norm()), word(norm));
             problems.push(
                 Problem::new(item.span, format!("`{kind}` certifies {own}, and this evaluation is about {asked}"))
                     .label("of another norm")
                     .help(match norm {
                         Norm::Linf => "`ibp` and `crown` certify linf; `smoothing` needs `norm: l2`",
                         Norm::L2 => "`smoothing` certifies l2; `ibp` and `crown` need `norm: linf`",
+                        Norm::L1 => "there are certificates for linf (`ibp`, `crown`) and l2 (`smoothing`)",
                     }),
             );
         }

@@ -133,7 +133,7 @@ fn a_certified_radius_never_exceeds_a_broken_one() {
     let mut certified = [0; 2];
     for method in methods {
         let weights = trained(&training(method, 6, 1), &data).weights;
-        let apgd = Attack::Apgd { loss: AttackLoss::Ce, steps: 40, restarts: 1, targets: 1 };
+        let apgd = Attack::Apgd { loss: AttackLoss::Ce, steps: 40, restarts: 1, targets: 1, samples: 1 };
         let broken = [pgd(20, 1), apgd].map(|attack| {
             run_evaluation(&evaluation(smallcnn(), Norm::Linf, attack, &GRID, [0, 40]), &data, &weights, &[]).levels
         });

@@ -4,7 +4,7 @@ use crate::lab::attacks::EvaluateAnswer;
 use crate::setting::{blocks, evaluation, pgd, run_evaluation, smallcnn, trained, training};
 use epsweep::outcome::Level;
 use epsweep::plan::EvaluateQuestion;
-use epsweep::spec::{Attack, AutoattackVersion, Method, Norm, Search, Witnesses};
+use epsweep::spec::{Attack, AutoattackVersion, Effort, Method, Norm, Search, Witnesses};
 use epsweep::witness::WitnessFile;
 use epsweep::witness::check::{disagreements, distance, faults};
 use tch::Tensor;
@@ -29,8 +29,8 @@ fn witnesses_show_every_level_and_change_none() {
     for (attack, norm, search) in [
         (pgd(8, 2), Norm::Linf, Search::Ascending),
         (pgd(8, 1), Norm::L2, Search::Exhaustive),
-        (Attack::Autoattack { version: AutoattackVersion::Rand }, Norm::Linf, Search::Bisect),
-        (Attack::Fab { steps: 12, targets: 2 }, Norm::L2, Search::Bisect),
+        (Attack::Autoattack { version: AutoattackVersion::Rand, effort: Effort::Full }, Norm::Linf, Search::Bisect),
+        (Attack::Fab { steps: 12, targets: 2, restarts: 1 }, Norm::L2, Search::Bisect),
     ] {
         let base = EvaluateQuestion { search, ..evaluation(smallcnn(), norm, attack, &grid, [3, 37]) };
         let asked = |witnesses| {

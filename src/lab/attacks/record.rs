@@ -156,6 +156,9 @@ fn member(attack: &Attack) -> MemberTrust {
         Attack::Apgd { loss: of @ AttackLoss::DlrTargeted, steps, .. } => (loss(of), *steps, 1),
         Attack::Apgd { loss: of, steps, restarts, .. } => (loss(of), *steps, *restarts),
         Attack::Fab { steps, .. } => ("fab", *steps, 1),
+        Attack::Ddn { steps } => ("ddn", *steps, 1),
+        // Each search begins where the one before has weighed the loss wrongly: no restarts either.
+        Attack::Cw { steps, .. } => ("cw", *steps, 1),
         Attack::Square { queries } => ("square", *queries, 1),
         Attack::Fgsm {} | Attack::Autoattack { .. } => (attack.kind(), 1, 1),
     };
