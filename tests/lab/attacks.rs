@@ -222,10 +222,10 @@ fn stopping_and_nonsense_are_errors() {
 
 #[test]
 fn adversarial_training_works_in_every_norm() {
-    let data = blocks(120, 40);
+    let data = blocks(240, 40);
     for (norm, epsilon) in [(Norm::L2, 0.5), (Norm::L1, 3.0)] {
         let method = Method::Pgd { epsilon, steps: 3, step: None, norm };
-        let weights = trained(&training(method, 4, 3), &data).weights;
+        let weights = trained(&training(method, 12, 3), &data).weights;
         let attack = evaluation(smallcnn(), norm, pgd(10, 1), &[epsilon], [0, 40]);
         let clean = run_evaluation(&attack, &data, &weights, &[]).levels;
         assert!(robust(&clean, 0) > 30, "{norm:?}: {} of 40 are right", robust(&clean, 0));

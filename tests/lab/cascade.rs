@@ -115,6 +115,10 @@ fn every_attack_finds_a_linear_networks_breaking_points() {
                     Attack::Square { .. } => {}
                     // Nor do theirs: they go where the nearest class seems to be.
                     Attack::Ddn { .. } | Attack::Cw { .. } => assert!(found <= 3, "{attack:?}: {level:?}, {expected}"),
+                    // A step under L1 moves few pixels, so the class that is nearest by this loss changes on the way.
+                    Attack::Apgd { loss: AttackLoss::Dlr, .. } if norm == Norm::L1 => {
+                        assert!(found <= 5, "{attack:?}: {level:?}, {expected}");
+                    }
                     // Its steps are a tenth of the radius at least.
                     Attack::Apgd { .. } if norm == Norm::L1 => assert!(found <= 3, "{attack:?}: {level:?}, {expected}"),
                     Attack::Apgd { loss: AttackLoss::Ce | AttackLoss::Dlr, .. } => assert!(found <= 3, "{attack:?}"),
