@@ -16,7 +16,7 @@
 //! | [`files`] | weights and modules that others have made |
 //! | [`training`] | methods, optimizers, schedules, exact resume |
 //! | [`bounds`] | what a network provably does over a ball |
-//! | [`certify`] | proofs that no adversarial example exists: bounds, smoothing |
+//! | [`mod@certify`] | proofs that no adversarial example exists: bounds, smoothing |
 //! | [`attacks`] | threat-model geometry, the attacks, and the engine that keeps batches full |
 //! | [`audit`] | what a checkpoint says about given images: the second opinion on witnesses |
 //!

@@ -70,7 +70,7 @@ pub enum Dataset {
         #[serde(default)]
         labels: CifarLabels,
     },
-    /// Arrays that NumPy saved: images (uint8, or float32 in [0,1]) and integer labels.
+    /// Arrays that NumPy saved: images (uint8, or float32 in `[0,1]`) and integer labels.
     Npz {
         /// One file with `x_train`, `y_train`, `x_test` and `y_test`.
         #[serde(default, skip_serializing_if = "Option::is_none")]

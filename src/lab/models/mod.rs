@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`layer`] | the steps of a forward pass |
-//! | [`architecture`] | from a model's description to layers; what parameters are called and begin as |
+//! | [`mod@architecture`] | from a model's description to layers; what parameters are called and begin as |
 //! | [`blueprint`] | from a question to a network, its files included |
 //! | [`inspect`] | what is odd about a network's answers |
 //! | `script` | TorchScript modules |

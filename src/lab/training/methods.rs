@@ -1,7 +1,7 @@
 //! From a batch to the gradient that the weights follow, by each method.
 //!
-//! An adversarial method has two halves: an attack on the weights as they are ([`craft`]), and a
-//! loss at the points it found ([`outer`]). Adversarial weight perturbation steps in between.
+//! An adversarial method has two halves: an attack on the weights as they are (`craft`), and a
+//! loss at the points it found (`outer`). Adversarial weight perturbation steps in between.
 
 use super::awp;
 use super::inner::{InnerAttack, normal_noise};
