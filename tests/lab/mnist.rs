@@ -83,7 +83,7 @@ fn mnist_frontier_of_two_methods() {
     }
 }
 
-/// Robust accuracy and price of AutoAttack, to hold against scripts/strength.py on the same weights:
+/// Robust accuracy and price of AutoAttack over grids (scripts/strength.py holds a sweep against pyautoattack instead):
 /// `EPSWEEP_MNIST=DIR EPSWEEP_WEIGHTS=DIR [EPSWEEP_EXAMPLES=200] cargo test ...`.
 #[test]
 #[ignore = "needs MNIST, takes many minutes"]
