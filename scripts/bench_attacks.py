@@ -103,20 +103,8 @@ def inside(request):
 
     torch.set_num_threads(1)
     sys.path.insert(0, str(Path(__file__).parent))
+    from counted import Counted
     from golden_attacks import SmallCnn
-
-    class Counted(torch.nn.Module):
-        """Counts examples going forward, and those whose gradient is taken."""
-
-        def __init__(self, model):
-            super().__init__()
-            self.model, self.forwards, self.backwards = model, 0, 0
-
-        def forward(self, x):
-            self.forwards += len(x)
-            if x.requires_grad and torch.is_grad_enabled():
-                self.backwards += len(x)
-            return self.model(x)
 
     data = np.load(request["data"])
     x = torch.tensor(data["x_test"][:request["examples"]].astype(np.float32) / 255)

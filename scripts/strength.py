@@ -21,21 +21,8 @@ import torch
 from pyautoattack import AutoAttack
 from safetensors.torch import load_file
 
+from counted import Counted
 from golden_attacks import SmallCnn
-
-
-class Counted(torch.nn.Module):
-    """Counts examples going forward, and those whose gradient is taken."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model, self.forwards, self.backwards = model, 0, 0
-
-    def forward(self, x):
-        self.forwards += len(x)
-        if x.requires_grad and torch.is_grad_enabled():
-            self.backwards += len(x)
-        return self.model(x)
 
 
 def idx(path, offset):
@@ -48,7 +35,7 @@ def test_set(folder, count):
 
 
 def models(run, ledger):
-    """Trial, its method, and its last checkpoint as a frozen TorchScript module."""
+    """Trial, its method, its last checkpoint's digest, and that as a frozen TorchScript module."""
     query = "SELECT t.trial, t.axes, c.artifact FROM live_sweeps s JOIN sweep_trials t ON t.sweep = s.id " \
             "JOIN checkpoints c ON c.trial = t.trial"
     for trial, axes, artifact in ledger.execute(query):
@@ -60,7 +47,7 @@ def models(run, ledger):
         file = run / "torchscript" / f"{trial}.pt"
         file.parent.mkdir(exist_ok=True)
         torch.jit.trace(model, torch.zeros(2, 1, 28, 28)).save(file)
-        yield trial, json.loads(axes)["method"], torch.jit.load(file)
+        yield trial, json.loads(axes)["method"], artifact, torch.jit.load(file)
 
 
 def reference(model, x, y, epsilon):
@@ -81,7 +68,7 @@ def main():
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", required=True)
     parser.add_argument("--examples", type=int, default=1000)
-    parser.add_argument("--epsilons", default="0.3,0.2,0.1")
+    parser.add_argument("--epsilons", default="0.3,0.25,0.2")
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
@@ -91,8 +78,8 @@ def main():
     done = json.loads(kept.read_text()) if kept.exists() else {}
     trials = list(models(args.run, ledger))
     for epsilon in [float(e) for e in args.epsilons.split(",")]:
-        for trial, method, model in trials:
-            key = f"{trial} {epsilon:g} {args.examples}"
+        for trial, method, artifact, model in trials:
+            key = f"{artifact[:12]} {epsilon:g} {args.examples}"
             if key not in done:
                 done[key] = reference(model, x, y, epsilon)
                 kept.write_text(json.dumps(done))

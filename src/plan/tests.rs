@@ -83,12 +83,12 @@ evaluate: {epochs: [final], epsilons: [0, 0.1], attacks: [fgsm]}
     );
     assert_eq!(
         String::from_utf8(plan.question(0).canonical()).unwrap(),
-        r#"{"train":{"version":1,"data":{"name":"digits","digest":"5eed"},"model":{"mlp":{"hidden":[64,32]}},"method":{"pgd":{"epsilon":0.1,"steps":7,"step":0.02,"norm":"linf"}},"optimizer":{"sgd":{"lr":0.05,"momentum":0.9,"weight_decay":0.0005,"nesterov":false}},"schedule":{"cosine":{}},"epochs":20,"batch_size":128,"seed":3}}"#,
+        r#"{"train":{"version":2,"data":{"name":"digits","digest":"5eed"},"model":{"mlp":{"hidden":[64,32]}},"method":{"pgd":{"epsilon":0.1,"steps":7,"step":0.02,"norm":"linf"}},"optimizer":{"sgd":{"lr":0.05,"momentum":0.9,"weight_decay":0.0005,"nesterov":false}},"schedule":{"cosine":{}},"epochs":20,"batch_size":128,"seed":3}}"#,
         "{WHY}"
     );
     assert_eq!(
         plan.tasks[0].key.to_string(),
-        "a164a0d60821adb48e20259c81882b04dba82ca1f4aa321f1545de8fa7f69096",
+        "90445867f2faceeeeec4a1c196e00fc0a9e23337b364297481a28c08179e98ba",
         "{WHY}"
     );
 }
@@ -115,11 +115,11 @@ fn the_canonical_bytes_of_an_evaluate_question_are_these() {
         |question: &EvaluateQuestion| String::from_utf8(Question::Evaluate(question.clone()).canonical()).unwrap();
     assert_eq!(
         bytes(&question),
-        r#"{"evaluate":{"version":1,"train":"abababababababababababababababababababababababababababababababab","epoch":5,"data":{"name":"digits","digest":"5eed"},"model":{"smallcnn":{"channels":[8,16],"hidden":64}},"norm":"l2","attack":{"pgd":{"steps":40,"restarts":2}},"epsilons":[0.03137254901960784,0.1,1.0],"examples":[128,256],"batch_size":128,"seed":7}}"#,
+        r#"{"evaluate":{"version":2,"train":"abababababababababababababababababababababababababababababababab","epoch":5,"data":{"name":"digits","digest":"5eed"},"model":{"smallcnn":{"channels":[8,16],"hidden":64}},"norm":"l2","attack":{"pgd":{"steps":40,"restarts":2}},"epsilons":[0.03137254901960784,0.1,1.0],"examples":[128,256],"batch_size":128,"seed":7}}"#,
         "{WHY}"
     );
     let key = Question::Evaluate(question.clone()).key();
-    assert_eq!(key.to_string(), "c3e80e27f04eb31401e7b46810963363d4e634db32c406f4b79f104b64fc304c", "{WHY}");
+    assert_eq!(key.to_string(), "e04fd51f263146bfad3c36cda190f6f665b04b00f5dac539e1b0ffab9ee72799", "{WHY}");
     let before = bytes(&question);
     question.search = Search::Bisect;
     assert_eq!(bytes(&question), before.replace(r#","epsilons""#, r#","search":"bisect","epsilons""#), "{WHY}");
@@ -150,7 +150,7 @@ fn certificates_follow_their_checkpoint_and_have_keys_of_their_own() {
     assert_eq!(with.after(position), Some(with.trials[0].task));
     let train = with.trials[0].key;
     let expected = format!(
-        r#"{{"certify":{{"version":1,"train":"{train}","epoch":1,"data":{{"name":"digits","digest":"5eed"}},"model":{{"mlp":{{"hidden":[64,32]}}}},"norm":"linf","certificate":{{"ibp":{{}}}},"epsilons":[0.1,0.2],"examples":[0,450]}}}}"#
+        r#"{{"certify":{{"version":2,"train":"{train}","epoch":1,"data":{{"name":"digits","digest":"5eed"}},"model":{{"mlp":{{"hidden":[64,32]}}}},"norm":"linf","certificate":{{"ibp":{{}}}},"epsilons":[0.1,0.2],"examples":[0,450]}}}}"#
     );
     assert_eq!(String::from_utf8(with.question(position).canonical()).unwrap(), expected, "{WHY}");
     let unique: HashSet<TaskKey> = keys(&with).into_iter().collect();

@@ -147,7 +147,7 @@ struct Evaluation {
     /// Examples per forward pass of the attack loop; 256 when absent.
     #[schemars(range(min = 1))]
     batch_size: Option<u32>,
-    /// `ascending` for fgsm and pgd, `bisect` for the other attacks when absent.
+    /// `ascending` for fgsm, `bisect` for the other attacks when absent.
     search: Option<Search>,
     /// Which adversarial examples are kept, for `epsweep audit` and `epsweep witnesses`; `none` when absent.
     witnesses: Option<Witnesses>,

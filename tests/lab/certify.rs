@@ -9,8 +9,8 @@ use crate::setting::{
     CLASSES, Patience, blocks, data_id, evaluation, pgd, run_evaluation, smallcnn, trained, training,
 };
 use epsweep::outcome::Level;
-use epsweep::plan::question::{ALGORITHM_VERSION, CertifyQuestion, TaskKey};
-use epsweep::spec::{Attack, AttackLoss, Certificate, Method, Model, Norm};
+use epsweep::plan::question::{ALGORITHM_VERSION, CertifyQuestion, EvaluateQuestion, TaskKey, TrainQuestion};
+use epsweep::spec::{Attack, AttackLoss, Certificate, Method, Model, Norm, Normalization};
 use tch::{Kind, Tensor};
 
 const GRID: [f64; 8] = [0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15];
@@ -148,6 +148,25 @@ fn a_certified_radius_never_exceeds_a_broken_one() {
         }
     }
     assert!(certified[0] >= 5 && certified[1] > certified[0], "certificates say something: {certified:?}");
+}
+
+#[test]
+fn normalisation_is_part_of_what_is_certified() {
+    let data = blocks(240, 40);
+    let normalize = Some(Normalization { mean: vec![0.3], std: vec![0.25] });
+    let method = Method::Ibp { epsilon: 0.07, kappa: 0.5, warmup: 0.1, ramp: 0.5 };
+    let weights = trained(&TrainQuestion { normalize: normalize.clone(), ..training(method, 6, 1) }, &data).weights;
+    let attacked = evaluation(smallcnn(), Norm::Linf, pgd(20, 1), &GRID, [0, 40]);
+    let attacked = EvaluateQuestion { normalize: normalize.clone(), ..attacked };
+    let broken = run_evaluation(&attacked, &data, &weights, &[]).levels;
+    for certificate in [Certificate::Ibp {}, Certificate::Crown {}] {
+        let asked = question(smallcnn(), certificate, &GRID, [0, 40]);
+        let plain = levels(&asked, &data, &weights);
+        let certified = levels(&CertifyQuestion { normalize: normalize.clone(), ..asked }, &data, &weights);
+        assert!(certified.iter().zip(&broken).all(|(certified, broken)| certified <= broken));
+        assert!(certified.iter().filter(|level| level.0 > 1).count() >= 5, "{certified:?}");
+        assert_ne!(certified, plain, "without it, it is another network");
+    }
 }
 
 #[test]

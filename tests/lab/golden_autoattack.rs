@@ -156,9 +156,13 @@ fn fab_walks_the_papers_path() {
 
 #[test]
 fn squares_patterns_and_proposals_are_the_papers() {
-    let golden = Golden::read("autoattack");
-    for side in [1usize, 2, 3, 5, 8, 13] {
-        let ours = Tensor::from_slice(&pattern(side, false, Norm::L2)).view([side as i64, side as i64]);
+    check_square(&Golden::read("autoattack"), &[1, 2, 3, 5, 8, 13], Norm::L2);
+}
+
+/// Patterns of squares with the given sides, and proposals, of the norms that move mass about.
+pub fn check_square(golden: &Golden, sides: &[usize], norm: Norm) {
+    for &side in sides {
+        let ours = Tensor::from_slice(&pattern(side, false, norm)).view([side as i64, side as i64]);
         assert_close(&ours, golden.get(&format!("square.pattern.{side}")), &format!("pattern of side {side}"));
     }
     let numbers = |name: &str| Vec::<f32>::try_from(golden.get(name).flatten(0, -1)).unwrap();
@@ -166,7 +170,7 @@ fn squares_patterns_and_proposals_are_the_papers() {
     for (case, second) in [(6, 6), (2, 1), (1, 0)].into_iter().enumerate() {
         let change = Change { side: 5, first: (1, 0), second, turned: false, signs: vec![1.0, -1.0, 1.0] };
         let (image, best) = (numbers("square.image"), numbers("square.best"));
-        let ours = move_mass(&image, &best, shape, &change, numbers("square.eps")[0], Norm::L2);
+        let ours = move_mass(&image, &best, shape, &change, numbers("square.eps")[0], norm);
         let ours = Tensor::from_slice(&ours).view([3, 12, 12]);
         let gap = largest_difference(&ours, golden.get(&format!("square.proposal.{case}")));
         assert!(gap < TOLERANCE, "proposal {case} differs by {gap}");

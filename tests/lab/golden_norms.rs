@@ -1,8 +1,8 @@
 //! The attacks in L1, DDN and Carlini-Wagner against the papers' definitions as scripts/golden_norms.py
 //! computes them with PyTorch (and as pyautoattack and foolbox do, which that script compares).
 
-use crate::golden::{Golden, TOLERANCE, assert_close, assert_nearly_all_close, largest_difference};
-use crate::golden_autoattack::Sixteen;
+use crate::golden::{Golden, assert_close, assert_nearly_all_close};
+use crate::golden_autoattack::{Sixteen, check_square};
 use crate::lab::Device;
 use crate::lab::attacks::apgd_l1::ApgdL1;
 use crate::lab::attacks::ball::Ball;
@@ -11,10 +11,10 @@ use crate::lab::attacks::ddn::Ddn;
 use crate::lab::attacks::flight::Attack;
 use crate::lab::attacks::gradient::ascend;
 use crate::lab::attacks::hyperplane::Hyperplane;
-use crate::lab::attacks::square::{Change, Shape, move_mass, pattern};
+
 use crate::lab::streams::Key;
 use epsweep::spec::{AttackLoss, Norm};
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 #[test]
 fn projections_onto_ball_and_box_are_pyautoattacks() {
@@ -56,23 +56,7 @@ fn apgd_walks_the_papers_path_in_l1() {
 
 #[test]
 fn squares_patterns_and_proposals_in_l1_are_the_papers() {
-    let golden = Golden::read("norms");
-    for side in [2usize, 3, 5, 8, 13] {
-        let ours = Tensor::from_slice(&pattern(side, false, Norm::L1)).view([side as i64, side as i64]);
-        assert_close(&ours, golden.get(&format!("square.pattern.{side}")), &format!("pattern of side {side}"));
-    }
-    let numbers = |name: &str| Vec::<f32>::try_from(golden.get(name).flatten(0, -1)).unwrap();
-    let shape = Shape { channels: 3, height: 12, width: 12 };
-    for (case, second) in [(6, 6), (2, 1), (1, 0)].into_iter().enumerate() {
-        let change = Change { side: 5, first: (1, 0), second, turned: false, signs: vec![1.0, -1.0, 1.0] };
-        let (image, best) = (numbers("square.image"), numbers("square.best"));
-        let ours = move_mass(&image, &best, shape, &change, numbers("square.eps")[0], Norm::L1);
-        let gap = largest_difference(
-            &Tensor::from_slice(&ours).view([3, 12, 12]),
-            golden.get(&format!("square.proposal.{case}")),
-        );
-        assert!(gap < TOLERANCE, "proposal {case} differs by {gap}");
-    }
+    check_square(&Golden::read("norms"), &[2, 3, 5, 8, 13], Norm::L1);
 }
 
 #[test]

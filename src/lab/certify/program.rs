@@ -2,7 +2,7 @@
 
 use crate::lab::LabError;
 use crate::lab::models::{Layer, Network};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A network's steps, from image to logits.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ impl Program {
         let mut steps = Vec::new();
         for layer in network.layers() {
             steps.push(match layer {
+                Layer::Normalize { mean, std } => normalization(mean, std, parameters[0].device()),
                 // A memory layout, not a computation.
                 Layer::ChannelsLast => continue,
                 Layer::Flatten => Step::Flatten,
@@ -62,6 +63,16 @@ impl Program {
         }
         Ok(Program { steps })
     }
+}
+
+/// `(x - mean) / std` as a convolution of one pixel: a diagonal of `1 / std`. In 32 bits the two
+/// operations round twice; a sum of one product or more is given room for three.
+fn normalization(mean: &[f32], std: &[f32], device: Device) -> Step {
+    let double = |values: &[f32]| Tensor::from_slice(values).to_kind(Kind::Double).to_device(device);
+    let scale = double(std).reciprocal();
+    let bias = (double(mean) * &scale).neg();
+    let weight = scale.diag(0).unsqueeze(-1).unsqueeze(-1);
+    Step::Convolution { absolute: weight.abs(), weight, bias, padding: 0 }
 }
 
 impl Step {
