@@ -258,6 +258,7 @@ impl Plan {
             batch_size: evaluate.batch_size,
             seed: self.sweep.seed,
             witnesses: evaluate.witnesses,
+            search_precision: evaluate.search_precision,
         }
     }
 }

@@ -7,7 +7,8 @@
 
 use crate::outcome::Known;
 use crate::spec::{
-    Attack, Certificate, GivenFile, Method, Model, Norm, Normalization, Optimizer, Options, Schedule, Search, Witnesses,
+    Attack, Certificate, GivenFile, Method, Model, Norm, Normalization, Optimizer, Options, Precision, Schedule,
+    Search, Witnesses,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -149,6 +150,9 @@ pub struct EvaluateQuestion {
     /// them is another answer. Left out where there are none, so that the keys of older questions stay.
     #[serde(default, skip_serializing_if = "Witnesses::is_none")]
     pub witnesses: Witnesses,
+    /// What the search computes with; verdicts are in 32 bits. Left out where the search is too.
+    #[serde(default, skip_serializing_if = "Precision::is_full")]
+    pub search_precision: Precision,
 }
 
 /// Certify one checkpoint over one shard of the test set. The answer is one [`Level`] per example: the

@@ -3,7 +3,7 @@
 use super::*;
 use crate::data::DataInfo;
 use crate::plan::question::DataId;
-use crate::spec::{self, Attack, Norm, Search, Witnesses};
+use crate::spec::{self, Attack, Norm, Precision, Search, Witnesses};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -110,6 +110,7 @@ fn the_canonical_bytes_of_an_evaluate_question_are_these() {
         batch_size: 128,
         seed: 7,
         witnesses: Witnesses::None,
+        search_precision: Precision::Fp32,
     };
     let bytes =
         |question: &EvaluateQuestion| String::from_utf8(Question::Evaluate(question.clone()).canonical()).unwrap();

@@ -245,6 +245,15 @@ impl Attack {
         }
     }
 
+    /// What an evaluation plays, in order: the members, and before those of PGD and AutoAttack a scout.
+    ///
+    /// FGSM costs one gradient per example and a forward pass per epsilon. It now and then finds what
+    /// stronger attacks miss; where it leads, they cannot come out weaker than it anywhere.
+    pub fn cascade(&self, norm: Norm) -> Vec<Attack> {
+        let scout = matches!(self, Attack::Pgd { .. } | Attack::Autoattack { .. }).then_some(Attack::Fgsm {});
+        scout.into_iter().chain(self.members(norm)).collect()
+    }
+
     /// Whether its climbs are given up when they are hopeless.
     pub fn is_thrifty(&self) -> bool {
         matches!(self, Attack::Autoattack { effort: Effort::Thrifty, .. })

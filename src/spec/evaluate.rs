@@ -6,14 +6,25 @@ use super::decode::{decode, mismatch};
 use super::document::{fields, missing};
 use super::error::{Problem, Problems, Span};
 use super::format;
+use super::method::Precision;
 use super::recipe::{Model, Norm};
 use super::sweep::{Dataset, EvalEpochs, Evaluate, NamedAttack, NamedCertificate, Witnesses};
 use super::values::values;
 use super::yaml::{Kind, Map, Node};
 use std::rc::Rc;
 
-pub(super) const KEYS: [&str; 9] =
-    ["epochs", "norm", "epsilons", "attacks", "test_examples", "batch_size", "search", "witnesses", "certify"];
+pub(super) const KEYS: [&str; 10] = [
+    "epochs",
+    "norm",
+    "epsilons",
+    "attacks",
+    "test_examples",
+    "batch_size",
+    "search",
+    "search_precision",
+    "witnesses",
+    "certify",
+];
 
 /// Outcomes are stored as positions in the epsilon grid, 16 bits each; curves this fine help nobody.
 const MAX_EPSILONS: usize = 10_000;
@@ -60,10 +71,15 @@ pub(super) fn read(node: &Node, dataset: Option<&Dataset>, radii: Radii, problem
         Some(node) => problems.keep(decode(node, "witnesses"))?,
         None => Witnesses::default(),
     };
+    let search_precision = match part("search_precision") {
+        Some(node) => problems.keep(decode(node, "search_precision"))?,
+        None => Precision::default(),
+    };
     Some(Evaluate {
         search,
         certify,
         witnesses,
+        search_precision,
         epochs: epochs?,
         norm,
         epsilons: epsilons?,

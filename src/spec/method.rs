@@ -213,7 +213,8 @@ pub struct Awp {
     pub warmup: u32,
 }
 
-/// What training computes with. Weights, updates and evaluations are in 32 bits either way.
+/// What networks compute with in training, or in the search for adversarial examples. Weights, updates and
+/// verdicts are in 32 bits either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -225,7 +226,8 @@ pub enum Precision {
 }
 
 impl Precision {
-    fn is_full(&self) -> bool {
+    /// Whether this is what was computed with before there was a choice.
+    pub fn is_full(&self) -> bool {
         *self == Precision::Fp32
     }
 }

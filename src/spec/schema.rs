@@ -149,6 +149,8 @@ struct Evaluation {
     batch_size: Option<u32>,
     /// `ascending` for fgsm, `bisect` for the other attacks when absent.
     search: Option<Search>,
+    /// What attacks compute with while they search; `fp32` when absent. What they find counts when 32 bits confirm it.
+    search_precision: Option<Precision>,
     /// Which adversarial examples are kept, for `epsweep audit` and `epsweep witnesses`; `none` when absent.
     witnesses: Option<Witnesses>,
     /// Lower bounds on robustness beside the attacks' upper ones; none when absent.

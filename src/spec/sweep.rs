@@ -2,7 +2,7 @@
 
 use super::attack::{Attack, Certificate, Search};
 use super::inputs::{GivenFile, Normalization};
-use super::method::{Method, Options, WATCH_STEPS, watched};
+use super::method::{Method, Options, Precision, WATCH_STEPS, watched};
 use super::recipe::{Model, Norm, Optimizer, Schedule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -244,6 +244,8 @@ pub struct Evaluate {
     /// For all attacks; `None` means each attack's usual one.
     pub search: Option<Search>,
     pub witnesses: Witnesses,
+    /// What attacks compute with while they search; what they find counts when 32 bits confirm it.
+    pub search_precision: Precision,
     /// With distinct names, of the evaluation's norm; mostly empty.
     pub certify: Vec<NamedCertificate>,
 }

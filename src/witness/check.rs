@@ -180,7 +180,7 @@ pub(super) mod tests {
     use super::*;
     use crate::plan::question::DataId;
     use crate::plan::{ALGORITHM_VERSION, EvaluateQuestion, TaskKey};
-    use crate::spec::{Attack, Model, Search};
+    use crate::spec::{Attack, Model, Precision, Search};
 
     pub fn question() -> EvaluateQuestion {
         EvaluateQuestion {
@@ -198,6 +198,7 @@ pub(super) mod tests {
             batch_size: 32,
             seed: 0,
             witnesses: Witnesses::Break,
+            search_precision: Precision::Fp32,
         }
     }
 

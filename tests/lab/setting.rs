@@ -10,7 +10,7 @@ use crate::lab::{
 };
 use epsweep::outcome::Known;
 use epsweep::plan::question::{ALGORITHM_VERSION, DataId, EvaluateQuestion, TaskKey, TrainQuestion};
-use epsweep::spec::{Attack, Method, Model, Norm, Optimizer, Options, Schedule, Search, Witnesses};
+use epsweep::spec::{Attack, Method, Model, Norm, Optimizer, Options, Precision, Schedule, Search, Witnesses};
 use std::path::Path;
 use tch::Tensor;
 
@@ -87,6 +87,7 @@ pub fn evaluation(model: Model, norm: Norm, attack: Attack, epsilons: &[f64], ex
         batch_size: 16,
         seed: 7,
         witnesses: Witnesses::None,
+        search_precision: Precision::Fp32,
     }
 }
 

@@ -4,7 +4,7 @@ use crate::lab::attacks::EvaluateAnswer;
 use crate::setting::{blocks, evaluation, pgd, run_evaluation, smallcnn, trained, training};
 use epsweep::outcome::Level;
 use epsweep::plan::EvaluateQuestion;
-use epsweep::spec::{Attack, AutoattackVersion, Effort, Method, Norm, Search, Witnesses};
+use epsweep::spec::{Attack, AutoattackVersion, Effort, Method, Norm, Precision, Search, Witnesses};
 use epsweep::witness::WitnessFile;
 use epsweep::witness::check::{disagreements, distance, faults};
 use tch::Tensor;
@@ -74,7 +74,35 @@ fn a_network_without_a_slope_is_noticed() {
     let question = evaluation(epsweep::spec::Model::Linear {}, Norm::Linf, pgd(3, 1), &[0.1, 0.2], [0, 30]);
     let trust = run_evaluation(&question, &data, &weights, &[]).trust;
     assert!(trust.attacked > 3, "{trust:?}");
-    assert_eq!((trust.gradients, trust.zero_gradients), (trust.attacked, trust.attacked));
+    assert_eq!((trust.gradients, trust.zero_gradients), (30, 30), "FGSM looks at every clean image");
     let square = EvaluateQuestion { attack: Attack::Square { queries: 20 }, ..question };
     assert_eq!(run_evaluation(&square, &data, &weights, &[]).trust.gradients, 0, "it asks for none");
+}
+
+#[test]
+fn a_search_in_sixteen_bits_claims_nothing_that_does_not_hold_in_thirty_two() {
+    let data = blocks(240, 40);
+    let weights = trained(&training(Method::Natural {}, 3, 1), &data).weights;
+    for attack in [pgd(12, 2), Attack::Square { queries: 150 }] {
+        let full = EvaluateQuestion {
+            witnesses: Witnesses::Break,
+            ..evaluation(smallcnn(), Norm::Linf, attack, &[0.02, 0.05, 0.1, 0.2], [0, 40])
+        };
+        let half = EvaluateQuestion { search_precision: Precision::Bf16, ..full.clone() };
+        let [exact, coarse] = [&full, &half].map(|question| run_evaluation(question, &data, &weights, &[]));
+        assert_ne!(exact.witnesses, coarse.witnesses, "it did search in other arithmetic");
+        let file = file(&half, &coarse);
+        assert_eq!(disagreements(&file, &coarse.levels), []);
+        for (level, reference) in coarse.levels.iter().zip(&exact.levels) {
+            assert_eq!(*level == Level::CLEAN, *reference == Level::CLEAN, "clean images are judged in 32 bits");
+            assert!(level.0.abs_diff(reference.0) <= 1, "{level:?} {reference:?}");
+        }
+        // Whatever the company.
+        let mut apart = Vec::new();
+        for examples in [[0, 13], [13, 40]] {
+            let shard = EvaluateQuestion { examples, ..half.clone() };
+            apart.extend(run_evaluation(&shard, &data, &weights, &[]).levels);
+        }
+        assert_eq!(apart, coarse.levels);
+    }
 }

@@ -23,6 +23,7 @@ use super::ball::{Ball, reaches};
 use super::flight::{Attack, Flight, Need, Stage, Survey, Tile};
 use super::gradient::{Slope, ascend, average, look, margin, margins, predictions};
 use super::ladder::Ladder;
+use super::queues::{Queues, Turn};
 use super::record::{Found, Record};
 use super::search::{Bracket, Probe};
 use super::thrift::Progress;
@@ -30,12 +31,14 @@ use super::{EvaluateAnswer, Passes, Watch};
 use crate::lab::models::Network;
 use crate::lab::{Images, LabError};
 use epsweep::outcome::{Level, Verdict};
-use std::collections::VecDeque;
+use epsweep::spec::Precision;
 use tch::{Kind, Tensor};
 
 /// One evaluation under way.
 pub struct Engine<'a> {
     network: &'a Network,
+    /// The same weights, in the precision that the search computes in.
+    searched: Network,
     /// A cascade: each attack sees only what withstood those before it.
     attacks: &'a mut [Box<dyn Attack>],
     survey: Survey,
@@ -53,6 +56,8 @@ pub struct Engine<'a> {
     ranking: Tensor,
     /// By slot.
     brackets: Vec<Bracket>,
+    /// Of an example about which nothing is known.
+    blank: Bracket,
     /// By slot; kept only where hopeless climbs are given up.
     progress: Vec<Progress>,
     thrifty: bool,
@@ -60,9 +65,7 @@ pub struct Engine<'a> {
     random: bool,
     free: Vec<i64>,
     next_example: usize,
-    /// Flights that wait for a gradient, and for a forward pass, first come first served.
-    for_gradient: VecDeque<Flight>,
-    for_verdict: VecDeque<Flight>,
+    queues: Queues,
     levels: Vec<Level>,
     landed: usize,
     passes: Passes,
@@ -99,16 +102,20 @@ impl<'a> Engine<'a> {
         let [channels, height, width] = images.shape();
         let device = images.pixels.device();
         let slots = slots(rows);
-        let blank = Bracket::new(ladder.search, ladder.epsilons.len(), attacks.len());
+        let scout = attacks.len() > 1 && attacks[0].steps() == 0;
+        let blank = Bracket::new(ladder.search, ladder.epsilons.len(), attacks.len()).scouted(scout);
+        let survey = attacks.iter().map(|attack| attack.survey()).max().unwrap_or(Survey::Nothing);
         Engine {
             network,
-            survey: attacks.iter().map(|attack| attack.survey()).max().unwrap_or(Survey::Nothing),
+            searched: network.frozen(),
+            survey,
             attacks,
             ladder,
             labels: Vec::<i64>::try_from(&images.labels).expect("labels are one row of integers"),
             points: Tensor::zeros([slots, channels, height, width], (Kind::Float, device)),
             ranking: Tensor::zeros([slots, i64::from(classes)], (Kind::Int64, device)),
-            brackets: vec![blank; slots as usize],
+            brackets: vec![blank.clone(); slots as usize],
+            blank,
             progress: vec![Progress::default(); slots as usize],
             thrifty: false,
             random: false,
@@ -117,8 +124,7 @@ impl<'a> Engine<'a> {
             rows: rows as usize,
             free: (0..slots).rev().collect(),
             next_example: 0,
-            for_gradient: VecDeque::new(),
-            for_verdict: VecDeque::new(),
+            queues: Queues::new(survey == Survey::Gradient),
             levels: vec![Level::UNKNOWN; count],
             landed: 0,
             passes: Passes { examples: count as u64, ..Passes::default() },
@@ -131,24 +137,23 @@ impl<'a> Engine<'a> {
         Engine { thrifty, ..self }
     }
 
+    /// Searches in `precision`; verdicts stay in 32 bits.
+    pub fn searching_in(mut self, precision: Precision) -> Engine<'a> {
+        self.queues.apart = precision != Precision::Fp32;
+        self.searched = self.searched.computing_in(precision);
+        self
+    }
+
     /// Runs until every example has its level.
     pub fn run(mut self, watch: &mut dyn Watch) -> Result<EvaluateAnswer, LabError> {
         self.random = self.attacks.iter().any(|attack| attack.samples() > 1) && self.answers_at_random();
         loop {
             self.launch();
-            let (gradients, verdicts) = (self.for_gradient.len(), self.for_verdict.len());
-            if gradients + verdicts == 0 {
-                break;
-            }
+            let Some((turn, flights)) = self.queues.take(self.rows) else { break };
             if watch.stop() {
                 return Err(LabError::Stopped);
             }
-            // A full batch of verdicts first: it frees slots. Else the longer queue.
-            if verdicts >= self.rows || (gradients < self.rows && verdicts >= gradients) {
-                self.judge();
-            } else {
-                self.climb();
-            }
+            self.pass(turn, &flights);
             watch.examples(self.landed, self.levels.len());
         }
         let (trust, witnesses) = self.record.finish();
@@ -172,7 +177,7 @@ impl<'a> Engine<'a> {
             let example = self.next_example;
             self.next_example += 1;
             let mut flight = Flight::at_origin(example, self.first);
-            let mut bracket = self.ladder.bracket(example, self.attacks.len());
+            let mut bracket = self.ladder.bracket(example, &self.blank);
             match (self.ladder.verdict(example, 0.0), bracket.next()) {
                 (Verdict::Broken, _) => {
                     self.land(example, Level::CLEAN);
@@ -200,9 +205,7 @@ impl<'a> Engine<'a> {
         if !origin.is_empty() {
             let tile = self.tile(&origin, origin.len());
             let _ = self.points.index_copy_(0, &tile.slots, &tile.origins);
-            let gradient = self.survey == Survey::Gradient;
-            let queue = if gradient { &mut self.for_gradient } else { &mut self.for_verdict };
-            queue.extend(origin);
+            origin.into_iter().for_each(|flight| self.queues.push(flight, Need::Verdict));
         }
         for member in 0..self.attacks.len() {
             let climbs: Vec<Flight> = climbs.iter().filter(|flight| flight.member == member).cloned().collect();
@@ -220,30 +223,31 @@ impl<'a> Engine<'a> {
 
     /// Queues a flight in the middle of a climb.
     fn queue(&mut self, flight: Flight) {
-        match self.attacks[flight.member].need(flight.step) {
-            Need::Gradient => self.for_gradient.push_back(flight),
-            Need::Logits | Need::Verdict => self.for_verdict.push_back(flight),
+        let need = self.attacks[flight.member].need(flight.step);
+        self.queues.push(flight, need);
+    }
+
+    /// One batch through the network: gradients; or clean images, queries, last iterates and
+    /// confirmations alike.
+    fn pass(&mut self, turn: Turn, flights: &[Flight]) {
+        let tile = self.tile(flights, self.rows);
+        let exact = matches!(turn, Turn::Verdicts | Turn::Origins);
+        let network = if exact { self.network } else { &self.searched };
+        let slope = match turn {
+            Turn::Verdicts | Turn::Logits => {
+                self.passes.forward(flights.len() as i64);
+                look(network, &tile.points)
+            }
+            Turn::Gradients | Turn::Origins => {
+                let wanted = flights.iter().map(|flight| self.attacks[flight.member].samples()).max();
+                let samples = if self.random { wanted.unwrap_or(1) } else { 1 };
+                self.passes.gradient(flights.len() as i64 * i64::from(samples));
+                average(samples, || ascend(network, &tile.points, |logits| self.objectives(&tile, logits)))
+            }
+        };
+        if slope.gradient.defined() {
+            self.record.gradients(flights, &slope.gradient);
         }
-    }
-
-    /// One batch of gradients.
-    fn climb(&mut self) {
-        let flights = take(&mut self.for_gradient, self.rows);
-        let tile = self.tile(&flights, self.rows);
-        let wanted = flights.iter().map(|flight| self.attacks[flight.member].samples()).max();
-        let samples = if self.random { wanted.unwrap_or(1) } else { 1 };
-        let slope = average(samples, || ascend(self.network, &tile.points, |logits| self.objectives(&tile, logits)));
-        self.passes.gradient(flights.len() as i64 * i64::from(samples));
-        self.record.gradients(&flights, &slope.gradient);
-        self.answer(&tile, &slope);
-    }
-
-    /// One batch of forward passes: clean images, queries, last iterates and confirmations alike.
-    fn judge(&mut self) {
-        let flights = take(&mut self.for_verdict, self.rows);
-        let tile = self.tile(&flights, self.rows);
-        let slope = look(self.network, &tile.points);
-        self.passes.forward(flights.len() as i64);
         self.answer(&tile, &slope);
     }
 
@@ -288,7 +292,7 @@ impl<'a> Engine<'a> {
                     orders.departing.extend(self.proceed(flight));
                 }
                 Stage::Climb if wrong && !flight.asked && self.news(&flight, &distances, row) => {
-                    self.for_verdict.push_back(flight.to(Stage::Confirm));
+                    self.queues.push(flight.to(Stage::Confirm), Need::Verdict);
                 }
                 Stage::Climb => self.go_on(flight, row, &mut orders),
                 Stage::Confirm => match self.rung(&flight, distances.get(row).copied()).filter(|_| wrong) {
@@ -360,7 +364,7 @@ impl<'a> Engine<'a> {
         let flight = flight.to(Stage::Climb);
         match self.attacks[flight.member].need(flight.step) {
             // The confirmation knows no gradient.
-            Need::Gradient => self.for_gradient.push_back(Flight { asked: true, ..flight }),
+            Need::Gradient => self.queues.push(Flight { asked: true, ..flight }, Need::Gradient),
             Need::Logits | Need::Verdict => self.go_on(flight, row, orders),
         }
     }
@@ -475,8 +479,4 @@ fn level(bracket: &Bracket, epsilons: &[f64]) -> Level {
     // One beyond the last rung is the level of those that were never broken.
     debug_assert!(bracket.broken() <= epsilons.len());
     Level(u16::try_from(bracket.broken() + 1).expect("an epsilon grid has at most 65,000 points"))
-}
-
-fn take(queue: &mut VecDeque<Flight>, rows: usize) -> Vec<Flight> {
-    queue.drain(..rows.min(queue.len())).collect()
 }

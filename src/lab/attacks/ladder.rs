@@ -27,13 +27,13 @@ impl Ladder<'_> {
         verdict
     }
 
-    /// The bracket that earlier answers leave.
+    /// The bracket that earlier answers leave, from one about which nothing is known.
     ///
     /// A failure at exactly one epsilon is a fact about it alone, and saves every search the dearest
     /// part of its work. Only ascending search also takes over breaks: which break another
     /// search finds depends on where it looked before, and its answer shall not.
-    pub fn bracket(&self, example: usize, members: usize) -> Bracket {
-        let mut bracket = Bracket::new(self.search, self.epsilons.len(), members);
+    pub fn bracket(&self, example: usize, blank: &Bracket) -> Bracket {
+        let mut bracket = blank.clone();
         for (rung, &epsilon) in self.epsilons.iter().enumerate() {
             match self.verdict(example, epsilon) {
                 Verdict::Broken if self.search.is_ascending() => bracket.broken_before(rung),

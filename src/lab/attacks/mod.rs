@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`engine`] | moves examples through clean check, climbs and confirmation; keeps batches full |
 //! | [`ladder`] | the grid, and what earlier answers say about it |
+//! | [`queues`] | who waits for a gradient, who for a verdict |
 //! | [`search`] | which attack at which epsilon comes next for an example |
 //! | [`thrift`] | when a climb is given up |
 //! | [`flight`] | what passes between the engine and an attack |
@@ -28,6 +29,7 @@ pub mod hyperplane;
 pub mod l1;
 pub mod ladder;
 pub mod pgd;
+mod queues;
 pub mod record;
 pub mod search;
 pub mod square;
@@ -86,7 +88,7 @@ pub const CPU_ROWS: u32 = 32;
 /// # Errors
 /// Every [`LabError`] but `Diverged`.
 pub fn evaluate(request: EvaluateRequest, watch: &mut dyn Watch) -> Result<EvaluateAnswer, LabError> {
-    let members = request.question.attack.members(request.question.norm);
+    let members = request.question.attack.cascade(request.question.norm);
     evaluate_with(&members, request, watch)
 }
 
@@ -126,7 +128,7 @@ fn evaluate_inner(
     let sizes = [classes, question.examples[0], rows];
     let record = Record::new(question, members, &network, &images, data.classes);
     let engine = Engine::new(&network, &mut cascade, ladder, images, sizes, record);
-    engine.thrifty(question.attack.is_thrifty()).run(watch)
+    engine.thrifty(question.attack.is_thrifty()).searching_in(question.search_precision).run(watch)
 }
 
 /// What an attack needs room for.

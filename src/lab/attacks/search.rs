@@ -14,6 +14,10 @@
 //! iterate, so failures are an order of magnitude dearer. Bisection therefore does not halve: it probes
 //! high in the open interval, where success is likely and leaves little. The later attacks of a
 //! cascade, dearer still, only ever try the edge, and take longer strides down while they win.
+//!
+//! Where a *scout* goes first, an attack of a single pass, it tries the rungs from below until it succeeds,
+//! and leaves an upper end near the break. A cascade that it leads is then at least as strong as the
+//! scout alone at every epsilon, even where stronger attacks happen to fail.
 
 use epsweep::spec::Search;
 use std::collections::BTreeSet;
@@ -33,6 +37,8 @@ pub struct Bracket {
     /// The first rung that is broken; the number of rungs if none is.
     broken: usize,
     members: Vec<Member>,
+    /// The first member costs a single pass: it is tried on every rung from below.
+    scout: bool,
     /// Rungs at which the whole cascade failed in an earlier evaluation.
     before: BTreeSet<usize>,
     /// All members have failed on all rungs below this one.
@@ -57,7 +63,13 @@ struct Member {
 impl Bracket {
     pub fn new(search: Search, rungs: usize, members: usize) -> Bracket {
         let members = vec![Member::default(); members];
-        Bracket { search, rungs, broken: rungs, members, before: BTreeSet::new(), floor: 0, winner: None, stride: 1 }
+        let before = BTreeSet::new();
+        Bracket { search, rungs, broken: rungs, members, scout: false, before, floor: 0, winner: None, stride: 1 }
+    }
+
+    /// Whether the first member is a scout.
+    pub fn scouted(self, scout: bool) -> Bracket {
+        Bracket { scout, ..self }
     }
 
     /// The first broken rung; the number of rungs if none is.
@@ -131,16 +143,24 @@ impl Bracket {
     }
 
     fn untried(&self, rung: usize) -> Option<usize> {
-        let tried = |member: &Member| member.failed.contains(&rung) || member.broke.contains(&rung);
-        self.members.iter().position(|member| !member.exhausted && !tried(member))
+        (0..self.members.len()).find(|&member| self.is_open(member, rung))
+    }
+
+    fn is_open(&self, member: usize, rung: usize) -> bool {
+        let member = &self.members[member];
+        !member.exhausted && !member.failed.contains(&rung) && !member.broke.contains(&rung)
     }
 
     fn close_in(&self) -> Option<Probe> {
         let edge = self.broken.checked_sub(1)?;
+        let scouting = (0..self.broken).find(|&rung| self.scout && self.is_open(0, rung));
+        if let Some(rung) = scouting {
+            return Some(Probe { member: 0, rung });
+        }
         let open = |&member: &usize| self.lowest_open(member) <= edge && !self.members[member].exhausted;
         let member = self.winner.filter(open).or_else(|| self.untried(edge))?;
         let lowest = self.lowest_open(member);
-        let rung = if member == 0 {
+        let rung = if member == 0 && !self.scout {
             lowest + high_in(edge - lowest)
         } else {
             (edge + 1).saturating_sub(self.stride).max(lowest)
@@ -173,7 +193,10 @@ mod tests {
         members: usize,
         breaks: impl Fn(usize, usize) -> bool,
     ) -> (usize, Vec<Probe>) {
-        let mut bracket = Bracket::new(search, rungs, members);
+        play_on(Bracket::new(search, rungs, members), breaks)
+    }
+
+    fn play_on(mut bracket: Bracket, breaks: impl Fn(usize, usize) -> bool) -> (usize, Vec<Probe>) {
         let mut probes = Vec::new();
         while let Some(probe) = bracket.next() {
             assert!(!probes.contains(&probe), "{probe:?} twice");
@@ -235,6 +258,28 @@ mod tests {
         // Where the first is blind, the second strides down.
         let (found, probes) = play(Search::Bisect, 100, 2, |member, rung| member == 1 && rung >= 3);
         assert!(found == 3 && probes.len() < 30, "{}", probes.len());
+    }
+
+    #[test]
+    fn a_cascade_finds_whatever_its_scout_finds() {
+        for seed in 0..500u64 {
+            // The scout is luckier than the others at a few rungs, none of them at the others' edge.
+            let hash = |member: usize, rung: usize| {
+                (seed * 31 + member as u64 * 7 + rung as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40
+            };
+            let breaks =
+                |member: usize, rung: usize| hash(member, rung) % 16 < if member == 0 { 2 } else { rung as u64 };
+            for search in [Search::Ascending, Search::Bisect, Search::Exhaustive] {
+                let (found, probes) = play_on(Bracket::new(search, 16, 3).scouted(true), breaks);
+                let scout = (0..16).find(|&rung| breaks(0, rung)).unwrap_or(16);
+                assert!(found <= scout, "{search:?}: the scout breaks {scout}, the cascade {found}");
+                assert!((1..3).all(|member| found == 0 || probes.contains(&Probe { member, rung: found - 1 })));
+            }
+        }
+        // One pass a rung for the scout, and one failure for each of the others.
+        let bracket = Bracket::new(Search::Bisect, 16, 3).scouted(true);
+        let (found, probes) = play_on(bracket, |member, rung| rung >= [9, 8, 8][member]);
+        assert_eq!((found, probes.len()), (8, 10 + 2 + 1));
     }
 
     #[test]
