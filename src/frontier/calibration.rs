@@ -7,6 +7,9 @@ use crate::outcome::Level;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+mod frontiers;
+mod pairs;
+
 const EPSILONS: [f64; 2] = [0.3, 0.6];
 
 /// The margin of an example is `1 + difficulty + seed + noise`, each logistic with its own scale.

@@ -1,6 +1,7 @@
 //! Intervals for a proportion of a finite test set.
 
 use super::CONFIDENCE;
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 use statrs::function::gamma::ln_gamma;
 use std::collections::HashMap;
 
@@ -96,6 +97,18 @@ fn upper_tail(k: usize, n: usize, p: f64) -> f64 {
         }
     }
     sum
+}
+
+/// Beyond so many degrees of freedom, Student's t is taken to be normal.
+pub(super) const NORMAL: f64 = 1e5;
+
+/// The point that Student's t with so many degrees of freedom exceeds in absolute value in 5 % of cases.
+pub(super) fn student(degrees: f64) -> f64 {
+    let upper = 1.0 - (1.0 - CONFIDENCE) / 2.0;
+    match StudentsT::new(0.0, 1.0, degrees) {
+        Ok(t) if degrees < NORMAL => t.inverse_cdf(upper),
+        _ => Normal::standard().inverse_cdf(upper),
+    }
 }
 
 #[cfg(test)]

@@ -5,15 +5,24 @@
 //!     │          └─────► summary   one line per checkpoint: clean accuracy, area, median break
 //!     ├──────► certified  what is proved, and whether an attack contradicts it
 //!     └──────► bootstrap  configurations over seeds and test examples together     (95 %, 1000 draws)
-//!                 └────► pareto    who is dominated, in the estimate and in every draw
+//!                 ├────► pareto       who is dominated, in the estimate and in every draw
+//!                 ├────► hypervolume  one number per frontier, and how the sweep made it grow
+//!                 └────► compare      pairs of configurations on the same examples, corrected (adjust)
+//!             correlation  how two measurements of the same trials go together
 //! ```
 //!
 //! Pure: no clock, no file, no socket. Random draws come from ChaCha streams keyed by content, so
 //! that the same results give the same numbers everywhere and in any order of trials.
 
+pub mod adjust;
 pub mod bootstrap;
 pub mod certified;
+pub mod compare;
+pub mod correlation;
 pub mod curves;
+mod draws;
+mod groups;
+pub mod hypervolume;
 pub mod intervals;
 pub mod order;
 pub mod pareto;

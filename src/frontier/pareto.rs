@@ -36,14 +36,19 @@ pub(super) fn mark(order: &[usize], clean: &[f64], robust: &[f64], on: &mut [boo
 /// moves outwards, and never by adding a dominated one.
 pub fn hypervolume(points: &[(f64, f64)]) -> f64 {
     let clean: Vec<f64> = points.iter().map(|p| p.0).collect();
+    let robust: Vec<f64> = points.iter().map(|p| p.1).collect();
+    dominated_area(&descending(&clean), &clean, &robust)
+}
+
+/// [`hypervolume`], given the positions `order` by falling `clean`.
+pub(super) fn dominated_area(order: &[usize], clean: &[f64], robust: &[f64]) -> f64 {
     let mut area = 0.0;
     let mut height = 0.0;
     // From the right: each step adds the strip by which it rises above all points right of it.
-    for i in descending(&clean) {
-        let (x, y) = points[i];
-        if y > height {
-            area += x * (y - height);
-            height = y;
+    for &i in order {
+        if robust[i] > height {
+            area += clean[i] * (robust[i] - height);
+            height = robust[i];
         }
     }
     area

@@ -14,6 +14,14 @@ pub fn probability(value: f64) -> String {
     if text == "-0.000000" { "0.000000".into() } else { text }
 }
 
+/// Six significant digits, however small: `0.00123457`, `2.28e-12`.
+pub fn exact(value: f64) -> String {
+    if value == 0.0 || value.abs() >= 1e-4 {
+        return significant(value, 6);
+    }
+    format!("{:e}", format!("{value:.5e}").parse().unwrap_or(value))
+}
+
 pub fn seconds(value: f64) -> String {
     format!("{value:.3}")
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  Results ─► frontier ─► Study ─┬─► tables ─► trials, curves, frontier, trust, certified, costs  (.csv, .parquet)
+//!                                ├─► statistics ─► summary, hypervolume, comparisons            (the same)
 //!  CostRow ──────────────────────┤
 //!  Provenance ───────────────────┴─► plot ──► frontier, curves, tradeoff (.svg) ─► page ─► index.html
 //! ```
@@ -16,6 +17,7 @@ mod input;
 mod page;
 mod parquet;
 mod plot;
+mod statistics;
 mod study;
 mod table;
 mod tables;
@@ -45,6 +47,9 @@ pub fn write(
         tables::trials(&study),
         tables::curves(&study),
         tables::frontier(&study),
+        statistics::summary(&study),
+        statistics::hypervolume(&study),
+        statistics::comparisons(&study),
         tables::trust(&study),
         tables::costs(costs),
     ];

@@ -1,8 +1,10 @@
 //! The results with all statistics, names and colours: computed once, shown many times.
 
 use super::format::cut;
-use crate::frontier::bootstrap::{self, Settings};
+use crate::frontier::bootstrap::{Bootstrap, Settings};
 use crate::frontier::certified::{self, CertifiedCurve, Contradiction};
+use crate::frontier::compare::{Comparisons, comparisons};
+use crate::frontier::hypervolume::{Growth, growth};
 use crate::frontier::order::by_axes;
 use crate::frontier::results::{Results, TrialResults, TrialStatus};
 use crate::frontier::{Candidate, Curve, Estimate, Frontier, curves};
@@ -17,6 +19,8 @@ pub struct Study<'a> {
     pub certified: Vec<CertifiedCurve>,
     pub contradictions: Vec<Contradiction>,
     pub frontier: Frontier,
+    pub growth: Vec<Growth>,
+    pub comparisons: Comparisons,
     /// Positions of the trials by axes, configuration, seed and key: the order of every table.
     pub order: Vec<usize>,
     /// In table order.
@@ -59,12 +63,23 @@ impl<'a> Study<'a> {
     pub fn with(results: &'a Results, settings: Settings) -> Study<'a> {
         let mut order: Vec<usize> = (0..results.trials.len()).collect();
         order.sort_by(|&a, &b| by_table_order(&results.trials[a], &results.trials[b]));
-        let frontier = bootstrap::frontier(results, settings);
+        let bootstrap = Bootstrap::new(results, settings);
+        let frontier = bootstrap.frontier(results);
         let mut configs = configs(results, &order, &frontier);
         colour(&mut configs, &frontier);
         let focus = focus(&configs, &frontier);
-        let (certified, contradictions) = (certified::certified(results), certified::contradictions(results));
-        Study { results, curves: curves::curves(results), certified, contradictions, frontier, order, configs, focus }
+        Study {
+            results,
+            curves: curves::curves(results),
+            certified: certified::certified(results),
+            contradictions: certified::contradictions(results),
+            frontier,
+            growth: growth(&bootstrap, results),
+            comparisons: comparisons(&bootstrap, results),
+            order,
+            configs,
+            focus,
+        }
     }
 
     /// Trials that are trained and fully evaluated.
@@ -78,6 +93,11 @@ impl<'a> Study<'a> {
 
     pub fn robust(&self, epsilon: usize, c: usize) -> Estimate {
         self.frontier.points[epsilon][c].robust
+    }
+
+    /// Configurations of which anything is fully evaluated.
+    pub fn frontier_configs(&self) -> usize {
+        self.configs.iter().filter(|config| !config.candidates.is_empty()).count()
     }
 
     /// The configurations that have something to plot, with their last candidate.
@@ -105,8 +125,8 @@ impl<'a> Study<'a> {
     }
 
     /// Mean accuracy over [0, largest epsilon] of a candidate.
-    pub fn area(&self, c: usize) -> Option<f64> {
-        crate::frontier::summary::area(&self.candidate(c).accuracy, self.results.positive_epsilons())
+    pub fn area(&self, c: usize) -> Option<Estimate> {
+        self.candidate(c).area
     }
 }
 

@@ -1,6 +1,6 @@
 //! A table before it is written: the same columns go to CSV and to Parquet.
 
-use super::format::{epsilon, probability, seconds};
+use super::format::{epsilon, exact, probability, seconds};
 
 pub struct Table {
     /// File name without its ending.
@@ -32,6 +32,8 @@ pub enum Format {
     Probability,
     /// Three decimals.
     Seconds,
+    /// Six significant digits, however small.
+    Significant,
 }
 
 impl Column {
@@ -60,6 +62,7 @@ impl Cells {
             Cells::Real(v, Format::Epsilon) => v[row].map(epsilon).unwrap_or_default(),
             Cells::Real(v, Format::Probability) => v[row].map(probability).unwrap_or_default(),
             Cells::Real(v, Format::Seconds) => v[row].map(seconds).unwrap_or_default(),
+            Cells::Real(v, Format::Significant) => v[row].map(exact).unwrap_or_default(),
             Cells::Flag(v) => v[row].to_string(),
             Cells::MaybeFlag(v) => v[row].map(|yes| yes.to_string()).unwrap_or_default(),
         }

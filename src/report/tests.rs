@@ -209,7 +209,7 @@ fn certificates_have_a_table_and_a_band() {
     assert!(written.contradictions.is_empty());
     let again = write(&dir.path().join("r"), &by_hand(), &[], &provenance()).unwrap();
     assert!(
-        !dir.path().join("r/certified.csv").exists() && again.files.len() == 14,
+        !dir.path().join("r/certified.csv").exists() && again.files.len() == 20,
         "no table of an older report stays"
     );
 }
@@ -236,6 +236,56 @@ fn the_frontier_table_keeps_its_columns() {
 }
 
 #[test]
+fn statistics_have_tables_and_one_seed_is_not_asked_about_others() {
+    let mut results = by_hand();
+    // A second configuration with one network.
+    let mut other = results.trials[0].clone();
+    (other.trial, other.config, other.axes) = ("t3".into(), "c1".into(), vec!["cnn".into()]);
+    other.checkpoints[0].levels[0] = vec![Level(3); 4];
+    results.trials.push(other);
+    let (_dir, written) = written("r", &results);
+    insta::assert_snapshot!(read(&written, "summary.csv"), @r#"
+    config,model,epoch,seeds,n,clean_accuracy,clean_low,clean_high,area,area_low,area_high,median_break,median_break_low,median_break_high,between_seeds,best_p_on_frontier,interval
+    c1,cnn,1,1,4,1.000000,0.397635,1.000000,1.000000,0.397635,1.000000,inf,inf,inf,,1.000000,examples
+    c0,mlp,1,2,4,0.750000,0.250000,1.000000,0.604167,0.083333,1.000000,0.30000000000000004,0,inf,0.088388,0.324000,seeds+examples
+    "#);
+    insta::assert_snapshot!(read(&written, "hypervolume.csv"), @r#"
+    trials,configs,epsilon,n,hypervolume,hypervolume_low,hypervolume_high,optimism,interval
+    3,1,0,4,0.562500,0.000000,1.000000,0.046562,examples
+    3,1,0.1,4,0.468750,0.000000,1.000000,0.037062,examples
+    3,1,0.30000000000000004,4,0.375000,0.000000,1.000000,0.027562,examples
+    4,2,0,4,1.000000,0.158114,1.000000,0.000000,examples
+    4,2,0.1,4,1.000000,0.158114,1.000000,0.000000,examples
+    4,2,0.30000000000000004,4,1.000000,0.158114,1.000000,0.000000,examples
+    "#);
+    insta::assert_snapshot!(read(&written, "comparisons.csv"), @r#"
+    epsilon,config_a,a,epoch_a,seeds_a,config_b,b,epoch_b,seeds_b,n,robust_a,robust_b,difference,difference_low,difference_high,interval,only_a,only_b,p_examples,p_examples_holm,q_examples,p_seeds,p_seeds_holm,q_seeds,family
+    0,c1,cnn,1,1,c0,mlp,1,2,4,1.000000,0.750000,0.250000,-0.383185,0.716518,examples,1,0,1,1,1,,,,1
+    0.1,c1,cnn,1,1,c0,mlp,1,2,4,1.000000,0.625000,0.375000,-0.303880,0.803880,examples,2,0,0.5,0.5,0.5,,,,1
+    0.30000000000000004,c1,cnn,1,1,c0,mlp,1,2,4,1.000000,0.500000,0.500000,-0.263065,0.929731,examples,2,0,0.5,0.5,0.5,,,,1
+    "#);
+}
+
+#[test]
+fn the_page_says_how_sure_its_statistics_are() {
+    let (_dir, written) = self::written("r", &typical());
+    let page = read(&written, "index.html");
+    for said in
+        ["Who is really better", "correction for all 28 pairs", "picking the best of noisy means flatters that by"]
+    {
+        assert!(page.contains(said), "{said}");
+    }
+    assert!(!page.contains("one seed</small>"), "three seeds each");
+    assert_eq!(page.matches("<table class=\"forest\">").count(), 11, "one per epsilon");
+    assert_eq!(page.matches(" hidden>").count(), 1 + 3 * 10, "of each set, one is shown; and the tip");
+    let one = Shape { seeds: 1, ..Shape::default() };
+    let (_dir, written) = self::written("r", &sweep(&study()[..2], &["model", "method"], &one, 3));
+    let page = read(&written, "index.html");
+    assert!(page.contains("one seed</small>") && page.contains("nothing is said about other seeds"));
+    assert!(!page.contains("other seeds too (Student's t)"), "no test over seeds is mentioned where there is none");
+}
+
+#[test]
 fn costs_keep_their_columns() {
     let (_dir, written) = written("r", &by_hand());
     let costs = read(&written, "costs.csv");
@@ -251,7 +301,7 @@ fn equal_results_are_equal_bytes_whoever_computed_them() {
     let (_a, here) = written("a", &results);
     let dir = tempfile::tempdir().unwrap();
     let there = write(dir.path(), &elsewhere, &[], &Provenance::default()).unwrap();
-    for name in ["curves.csv", "frontier.csv", "curves.parquet", "frontier.parquet", "frontier.svg"] {
+    for name in ["curves.csv", "frontier.csv", "summary.csv", "comparisons.csv", "curves.parquet", "frontier.svg"] {
         let bytes = |w: &Written| std::fs::read(w.files.iter().find(|p| p.ends_with(name)).unwrap()).unwrap();
         assert!(bytes(&here) == bytes(&there), "{name} differs");
     }
@@ -311,7 +361,7 @@ fn assert_balanced(name: &str, text: &str) {
 fn every_shape_of_a_sweep_makes_a_sound_report() {
     for (name, results) in shapes() {
         let (_dir, written) = written(name, &results);
-        assert_eq!(written.files.len(), 14, "{name}");
+        assert_eq!(written.files.len(), 20, "{name}");
         for file in ["index.html", "frontier.svg", "curves.svg", "tradeoff.svg"] {
             let text = read(&written, file);
             assert_balanced(&format!("{name}/{file}"), &text);
@@ -358,7 +408,7 @@ fn a_report_replaces_the_one_before_and_leaves_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &typical(), &costs(), &provenance()).unwrap();
     write(dir.path(), &by_hand(), &costs(), &provenance()).unwrap();
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 14);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 20);
     let missing = write(Path::new("/proc/none"), &by_hand(), &[], &provenance()).unwrap_err();
     assert_eq!(missing.to_string(), "cannot write /proc/none");
 }

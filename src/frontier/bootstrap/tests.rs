@@ -1,8 +1,9 @@
 //! What must hold of the frontier, whatever the results.
 
 use super::*;
-use crate::frontier::intervals::Interval;
+use crate::frontier::intervals::{Interval, clopper_pearson};
 use crate::frontier::synthetic::{Shape, one_trial, study, sweep};
+use crate::outcome::Level;
 use proptest::prelude::*;
 
 const QUICK: Settings = Settings { draws: 100 };

@@ -148,7 +148,7 @@ pub fn epsilon(study: &Study) -> Markup {
 }
 
 /// n, seeds and the kind of interval: what every figure must say.
-fn basis(study: &Study, marks: &str) -> String {
+pub fn basis(study: &Study, marks: &str) -> String {
     let seeds: Vec<usize> = study.frontier.candidates.iter().map(|c| c.seeds).collect();
     let (least, most) = (seeds.iter().min().copied().unwrap_or(0), seeds.iter().max().copied().unwrap_or(0));
     let means = match (least, most) {

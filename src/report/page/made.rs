@@ -120,6 +120,9 @@ fn files(study: &Study) -> Markup {
         ("trials", "one row per checkpoint: clean accuracy, training loss, status"),
         ("curves", "robust accuracy per checkpoint, attack and epsilon"),
         ("frontier", "configurations over seeds, per epsilon"),
+        ("summary", "one row per configuration and epoch: area under the curve, median break, with intervals"),
+        ("hypervolume", "the frontier as one number, and how the sweep made it grow"),
+        ("comparisons", "every two configurations on the same examples, corrected for their number"),
         ("trust", "what speaks against the numbers, per checkpoint and attack"),
         ("costs", "every attempt of every task: seconds and passes"),
     ];

@@ -3,6 +3,7 @@
 mod figures;
 mod headline;
 mod made;
+mod statistics;
 mod table;
 mod trust;
 
@@ -47,6 +48,8 @@ pub fn render(study: &Study, costs: &[CostRow], provenance: &Provenance) -> Mark
                         (figures::frontier(study))
                         @if study.reach() > 0.0 { (figures::curves(study)) }
                         (figures::tradeoff(study))
+                        @if study.reach() > 0.0 { (statistics::hypervolume(study)) }
+                        @if study.comparisons.compared.len() > 1 { (statistics::comparisons(study)) }
                     }
                     (table::section(study))
                     @if !study.curves.is_empty() { (trust::section(study)) }

@@ -75,6 +75,7 @@
     });
     all(".eps").forEach((el) => (el.textContent = "ε = " + data.epsilons[i]));
     document.getElementById("shown").textContent = "ε = " + data.epsilons[i];
+    all("[data-e]").forEach((el) => (el.hidden = +el.dataset.e !== i));
     all("tr.cfg[data-n]").forEach((row) => {
       const c = data.candidates[row.dataset.n], [value, low, high] = c.robust[i];
       const cell = row.querySelector(".robust"), chance = row.querySelector(".chance");

@@ -2,7 +2,6 @@
 
 use super::figures::epsilon;
 use crate::frontier::Estimate;
-use crate::frontier::summary::median_break;
 use crate::report::format::{percent, short_epsilon};
 use crate::report::plot::{clean, colour_class};
 use crate::report::study::{Config, Study};
@@ -15,7 +14,7 @@ const SHOWN: usize = 40;
 
 pub fn section(study: &Study) -> Markup {
     let mut rows: Vec<(usize, &Config)> = study.configs.iter().enumerate().collect();
-    let area = |config: &Config| config.last().and_then(|c| study.area(c)).unwrap_or(-1.0);
+    let area = |config: &Config| config.last().and_then(|c| study.area(c)).map_or(-1.0, |area| area.value);
     rows.sort_by(|a, b| area(b.1).total_cmp(&area(a.1)));
     let split = study.results.axes.len() <= AXES && !study.results.axes.is_empty();
     html! {
@@ -76,17 +75,22 @@ fn numbers(study: &Study, c: usize, config: &Config) -> Markup {
     let candidate = study.candidate(c);
     let point = study.frontier.points[study.focus][c];
     let area = study.area(c);
-    let half = median_break(&candidate.accuracy, study.results.positive_epsilons());
+    let half = candidate.median_break;
     let beyond = || if study.reach() > 0.0 { format!("> {}", short_epsilon(study.reach())) } else { "–".into() };
+    let spelled = |epsilon: f64| if epsilon.is_finite() { short_epsilon(epsilon) } else { beyond() };
     html! {
         td.num data-v=(candidate.seeds) {
             (candidate.seeds) @if candidate.seeds < config.planned { small { " of " (config.planned) } }
         }
         td data-v=(candidate.clean.value) { (bar(candidate.clean)) }
         td.robust data-v=(point.robust.value) { (bar(point.robust)) }
-        td.num data-v=(area.unwrap_or(-1.0)) { (area.map_or("–".into(), percent)) }
-        td.num data-v=(if half.is_finite() { half } else { f64::MAX }) {
-            (if half.is_finite() { short_epsilon(half) } else { beyond() })
+        @match area {
+            Some(area) => { td data-v=(area.value) { (bar(area)) } }
+            None => { td.num data-v="-1" { "–" } }
+        }
+        td.num data-v=(half.value.min(f64::MAX)) {
+            (spelled(half.value))
+            @if half.low < half.high { small { " (" (spelled(half.low)) " to " (spelled(half.high)) ")" } }
         }
         td.num.chance data-v=(point.p_on_frontier) {
             span.member[point.on_frontier] title=(if point.on_frontier { "on the frontier" } else { "dominated" }) {}

@@ -69,7 +69,7 @@ pub fn lines(study: &Study, frame: &Frame) -> Markup {
 pub fn names(study: &Study, frame: &Frame, length: usize) -> Markup {
     let mut named: Vec<(usize, usize)> =
         study.plotted().filter(|(_, config, _)| config.colour.is_some()).map(|(k, _, c)| (k, c)).collect();
-    let area = |c: usize| study.area(c).unwrap_or(study.candidate(c).clean.value);
+    let area = |c: usize| study.area(c).unwrap_or(study.candidate(c).clean).value;
     named.sort_by(|a, b| area(b.1).total_cmp(&area(a.1)).then(a.cmp(b)));
     let end = |c: usize| study.candidate(c).accuracy.last().copied().unwrap_or(0.0);
     // In order of robustness, not of the ends: where all curves have come down, ends say nothing.

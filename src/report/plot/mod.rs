@@ -12,6 +12,7 @@ mod paper;
 mod plane;
 mod scale;
 mod tradeoff;
+pub mod volume;
 
 pub use band::bands;
 pub use curves::{DASHES, attacks, curves};

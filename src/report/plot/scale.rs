@@ -87,18 +87,20 @@ pub struct Frame {
 pub enum Axis<'a> {
     Percent(&'a str),
     Epsilon(&'a str),
+    Number(&'a str),
 }
 
 impl Axis<'_> {
     fn title(&self) -> &str {
         match self {
-            Axis::Percent(title) | Axis::Epsilon(title) => title,
+            Axis::Percent(title) | Axis::Epsilon(title) | Axis::Number(title) => title,
         }
     }
 
     fn spell(&self, value: f64) -> String {
         match self {
             Axis::Percent(_) => percent_tick(value),
+            Axis::Number(_) => significant(value, 4),
             Axis::Epsilon(_) => short_epsilon(significant(value, 6).parse().unwrap_or(value)),
         }
     }
