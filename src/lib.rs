@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Three rules keep the rooms apart, and tests/house holds them:
-//! `spec`, `plan`, `engine`, `frontier` and `outcome` are pure (no clock, file, socket or tensor);
+//! `spec`, `plan`, `engine`, `frontier`, `measure` and `outcome` are pure (no clock, file, socket or tensor);
 //! `lab` is the only room that imports `tch`, and only `worker` calls it (both are compiled into the
 //! program epsweep-worker alone, so that `epsweep` never loads libtorch);
 //! nothing imports `cli`.
@@ -25,6 +25,7 @@ pub mod engine;
 pub mod frontier;
 pub mod launch;
 pub mod ledger;
+pub mod measure;
 pub mod outcome;
 pub mod plan;
 pub mod program;

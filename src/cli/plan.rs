@@ -42,6 +42,7 @@ struct Summary {
     epsilons: usize,
     attacks: Vec<String>,
     certificates: Vec<String>,
+    measures: Vec<String>,
     /// Estimated seconds on one slot, and with `workers` slots.
     slot_seconds: f64,
     workers: u32,
@@ -176,6 +177,7 @@ fn summarise(plan: &Plan, done: &[bool], ratios: Ratios, workers: u32) -> Summar
         epsilons: sweep.evaluate.epsilons.len(),
         attacks: sweep.evaluate.attacks.iter().map(|attack| attack.name.clone()).collect(),
         certificates: sweep.evaluate.certify.iter().map(|certificate| certificate.name.clone()).collect(),
+        measures: sweep.measures.iter().map(|measure| measure.name.clone()).collect(),
         slot_seconds,
         workers,
         measured: ratios.iter().any(Option::is_some),
@@ -208,6 +210,9 @@ fn print(summary: &Summary) {
     printer::line(format!("evaluate   {} at {epsilons}", summary.attacks.join(", ")));
     if !summary.certificates.is_empty() {
         printer::line(format!("certify    {}", summary.certificates.join(", ")));
+    }
+    if !summary.measures.is_empty() {
+        printer::line(format!("measure    {}", summary.measures.join(", ")));
     }
     printer::line(format!("tasks      {total}: {} train, {} evaluate", summary.train_tasks, summary.evaluate_tasks));
     printer::line(format!("answered   {} of {total}", summary.answered));

@@ -2,6 +2,7 @@
 
 use crate::artifacts::{ArtifactId, Store};
 use crate::ledger::{CheckpointAnswer, EvaluateAnswer, WitnessAnswer};
+use crate::measure::MeasureAnswer;
 use crate::outcome::Level;
 use crate::plan::Question;
 use crate::plan::facts::Facts;
@@ -13,6 +14,7 @@ use crate::trust::Trust;
 pub(super) enum Answer {
     Train(Vec<CheckpointAnswer>),
     Evaluate(Box<EvaluateAnswer>),
+    Measure(Box<MeasureAnswer>),
 }
 
 impl Answer {
@@ -41,6 +43,12 @@ impl Answer {
                 let (family, epsilons, first) = (question.key(), asked.epsilons.clone(), asked.examples[0]);
                 let answer = EvaluateAnswer { family, epsilons, first, levels, witnesses: None, trust: None };
                 Ok(Answer::Evaluate(Box::new(answer)))
+            }
+            (Question::Measure(asked), Some(Sent::Measure(sent))) => {
+                let answer: MeasureAnswer =
+                    serde_json::from_slice(&sent.content).map_err(|error| format!("the measure: {error}"))?;
+                answer.check(asked)?;
+                Ok(Answer::Measure(Box::new(answer)))
             }
             _ => Err("the answer is not of the question's kind".into()),
         }

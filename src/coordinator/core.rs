@@ -9,7 +9,7 @@ use crate::engine::{
     Admission, Effect, Engine, Event, Failure, Grant, Lease, Millis, Settings, Status, SweepId, SweepState, Verdict,
 };
 use crate::ledger::{Cost, Ledger, LedgerError, NewSweep, StoredSweep, WorkerInfo};
-use crate::plan::{Plan, Question, TaskKey};
+use crate::plan::{CertifyQuestion, MeasureQuestion, Plan, Question, TaskKey};
 use crate::proto;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -353,8 +353,9 @@ impl Core {
         let live = self.sweeps.get(&sweep)?;
         let (checkpoint, known) = match live.question(lease.task)? {
             Question::Train(_) => (String::new(), Vec::new()),
-            Question::Certify(question) => {
-                let checkpoint = self.ledger.checkpoint(question.train, question.epoch);
+            Question::Certify(CertifyQuestion { train, epoch, .. })
+            | Question::Measure(MeasureQuestion { train, epoch, .. }) => {
+                let checkpoint = self.ledger.checkpoint(train, epoch);
                 (self.keep(checkpoint).unwrap_or_default(), Vec::new())
             }
             Question::Evaluate(question) => {
@@ -387,7 +388,7 @@ impl Core {
         let answer = Answer::check(&question, request.answer, &self.store)?;
         let epochs = match &answer {
             Answer::Train(checkpoints) => Some(checkpoints.iter().map(|checkpoint| checkpoint.epoch).collect()),
-            Answer::Evaluate(_) => None,
+            Answer::Evaluate(_) | Answer::Measure(_) => None,
         };
         let (worker, seconds) = (request.worker, request.seconds);
         let effects = self.step(Event::Commit { worker: worker.as_str().into(), lease, epochs, seconds });
@@ -419,6 +420,7 @@ impl Core {
         match answer {
             Answer::Train(checkpoints) => self.ledger.store_checkpoints(task, checkpoints)?,
             Answer::Evaluate(levels) => self.ledger.store_levels(task, levels)?,
+            Answer::Measure(answer) => self.ledger.store_measure(task, answer)?,
         }
         self.ledger.store_cost(cost)
     }

@@ -79,8 +79,8 @@ impl Admission {
             let trial = &plan.trials[task.trial as usize];
             let work = match task.work {
                 Work::Train => NewWork::Train { keep: trial.keep.clone() },
-                // To whoever hands out work the two are alike: they need a checkpoint.
-                Work::Evaluate { epoch, .. } | Work::Certify { epoch, .. } => {
+                // To whoever hands out work these are alike: they need a checkpoint.
+                Work::Evaluate { epoch, .. } | Work::Certify { epoch, .. } | Work::Measure { epoch, .. } => {
                     NewWork::Evaluate { train: trial.task, epoch }
                 }
             };

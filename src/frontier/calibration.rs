@@ -59,6 +59,7 @@ impl World {
                         levels,
                         trust: Vec::new(),
                         certified: Vec::new(),
+                        measured: Vec::new(),
                     }],
                 }
             })

@@ -94,7 +94,7 @@ pub(super) fn positions(epsilons: &[f64]) -> impl Iterator<Item = (usize, f64)> 
 }
 
 /// How many examples stand at each position: `[clean, e_1, ..., e_K]`, of the known ones.
-pub(super) fn standing(levels: &[Level], positive: usize) -> Vec<usize> {
+pub(crate) fn standing(levels: &[Level], positive: usize) -> Vec<usize> {
     let mut count = vec![0usize; positive + 2];
     for level in levels.iter().filter(|l| l.is_known()) {
         count[usize::from(level.0).min(positive + 1)] += 1;

@@ -1,8 +1,9 @@
 //! The input of every statistic: what a sweep has found so far, as plain data.
 
+use crate::measure::Measured;
 use crate::outcome::Level;
 use crate::plan::facts::Facts;
-use crate::spec::NamedCertificate;
+use crate::spec::{NamedCertificate, NamedMeasure};
 use crate::trust::Trust;
 
 /// All results of one sweep. Read from the ledger, possibly before the sweep has finished.
@@ -19,6 +20,8 @@ pub struct Results {
     pub attacks: Vec<String>,
     /// The certificates, in the order of the file; mostly none.
     pub certificates: Vec<CertificateName>,
+    /// The measures, in the order of the file; mostly none.
+    pub measures: Vec<NamedMeasure>,
     /// Size of the evaluated part of the test set.
     pub examples: usize,
     /// In plan order.
@@ -91,6 +94,9 @@ pub struct CheckpointResults {
     /// One list per certificate of [`Results::certificates`], or none at all: the position of the
     /// first epsilon at which an example is *not* certified.
     pub certified: Vec<Vec<Level>>,
+    /// One per measure of [`Results::measures`], or none at all; `None` where it was not taken at this
+    /// epoch, or not yet of all units.
+    pub measured: Vec<Option<Measured>>,
 }
 
 impl CheckpointResults {

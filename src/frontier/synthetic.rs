@@ -16,6 +16,7 @@ pub fn one_trial(epsilons: &[f64], levels: &[&[Level]]) -> Results {
         levels: levels.iter().map(|l| l.to_vec()).collect(),
         trust: Vec::new(),
         certified: Vec::new(),
+        measured: Vec::new(),
     };
     Results {
         sweep: "one".into(),
@@ -24,6 +25,7 @@ pub fn one_trial(epsilons: &[f64], levels: &[&[Level]]) -> Results {
         epsilons: epsilons.to_vec(),
         attacks: (0..levels.len()).map(|a| format!("attack{a}")).collect(),
         certificates: Vec::new(),
+        measures: Vec::new(),
         examples: levels.first().map_or(0, |l| l.len()),
         trials: vec![TrialResults {
             trial: "t0".into(),
@@ -104,6 +106,7 @@ pub fn sweep(behaviours: &[Behaviour], axes: &[&str], shape: &Shape, seed: u64) 
         attacks: shape.attacks.clone(),
         examples: shape.examples,
         certificates: Vec::new(),
+        measures: Vec::new(),
         trials: Vec::new(),
     };
     for (c, behaviour) in behaviours.iter().enumerate() {
@@ -165,6 +168,7 @@ fn checkpoint(
         levels,
         trust: Vec::new(),
         certified: Vec::new(),
+        measured: Vec::new(),
     }
 }
 

@@ -17,6 +17,7 @@
 //! | [`training`] | methods, optimizers, schedules, exact resume |
 //! | [`bounds`] | what a network provably does over a ball |
 //! | [`mod@certify`] | proofs that no adversarial example exists: bounds, smoothing |
+//! | [`measures`] | what a network is like beside how it withstands attacks |
 //! | [`attacks`] | threat-model geometry, the attacks, and the engine that keeps batches full |
 //! | [`audit`] | what a checkpoint says about given images: the second opinion on witnesses |
 //!
@@ -30,6 +31,7 @@ pub mod certify;
 pub mod data;
 mod error;
 pub mod files;
+pub mod measures;
 pub mod models;
 mod process;
 pub mod streams;
@@ -41,6 +43,7 @@ pub use certify::{CertifyRequest, certify};
 pub use data::{Images, LabData, RawImages};
 pub use error::LabError;
 pub use files::Given;
+pub use measures::{MeasureRequest, measure};
 pub use process::{cuda_devices, use_one_thread};
 pub use tch::Device;
 pub use training::{Checkpoint, EpochReport, TrainRequest, train};

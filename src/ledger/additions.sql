@@ -28,6 +28,9 @@ CREATE TABLE IF NOT EXISTS witness_files (
 -- What an evaluation noticed about network and attack: JSON of trust::Trust.
 CREATE TABLE IF NOT EXISTS trust (task BLOB PRIMARY KEY, facts TEXT NOT NULL) WITHOUT ROWID;
 
+-- What was measured: zlib-compressed JSON of measure::MeasureAnswer.
+CREATE TABLE IF NOT EXISTS measure_answers (task BLOB PRIMARY KEY, answer BLOB NOT NULL) WITHOUT ROWID;
+
 -- Documented: which file holds the adversarial examples of a checkpoint, attack and shard.
 CREATE VIEW IF NOT EXISTS witnesses AS
   SELECT s.name AS sweep, t.trial, t.config, t.seed, k.epoch, k.attack, e.first AS first_example, w.artifact, w.count, w.bytes

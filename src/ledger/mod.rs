@@ -6,6 +6,7 @@
 //! Reports read the same file, also while a sweep runs. The schema is src/ledger/schema.sql.
 
 mod history;
+mod measures;
 mod read;
 mod store;
 mod witnesses;

@@ -82,6 +82,8 @@ impl Ledger {
         let mut trials = Vec::with_capacity(plan.trials.len());
         let mut open = vec![false; plan.trials.len()];
         let (mut levels, mut certified, mut answered) = self.levels(plan, &mut open)?;
+        let (measured, more) = self.measured(plan, &mut open)?;
+        answered += more;
         let mut failure_of: HashMap<u32, &FailedTask> = HashMap::new();
         for task in &plan.tasks {
             if let Some(failure) = failed.get(&task.key) {
@@ -92,6 +94,8 @@ impl Ledger {
             let mut checkpoints = self.checkpoints(planned.key, &planned.keep, &mut levels)?;
             for checkpoint in &mut checkpoints {
                 checkpoint.certified = certified.remove(&(planned.key, checkpoint.epoch)).unwrap_or_default();
+                let of = |measure| measured.get(&(planned.key, checkpoint.epoch, measure)).cloned();
+                checkpoint.measured = (0..plan.sweep.measures.len() as u16).map(of).collect();
             }
             let complete = checkpoints.len() == planned.keep.len();
             answered += usize::from(complete);
@@ -120,6 +124,7 @@ impl Ledger {
             attacks: sweep.evaluate.attacks.iter().map(|attack| attack.name.clone()).collect(),
             examples: plan.examples as usize,
             certificates: sweep.evaluate.certify.iter().map(CertificateName::of).collect(),
+            measures: sweep.measures.clone(),
             trials,
         };
         let keys: HashSet<TaskKey> = plan.tasks.iter().map(|task| task.key).collect();
@@ -142,7 +147,7 @@ impl Ledger {
         let mut answered = 0;
         for task in &plan.tasks {
             let (certifies, list, epoch, examples) = match task.work {
-                Work::Train => continue,
+                Work::Train | Work::Measure { .. } => continue,
                 Work::Evaluate { epoch, attack, examples } => (false, attack, epoch, examples),
                 Work::Certify { epoch, certificate, examples } => (true, certificate, epoch, examples),
             };
@@ -189,8 +194,8 @@ impl Ledger {
             let rows = statement.query_map([train.0], |row| {
                 let epoch = row.get(0)?;
                 let (train_loss, train_seconds) = (row.get(1)?, row.get(2)?);
-                let (facts, levels, trust, certified) = Default::default();
-                Ok(CheckpointResults { epoch, train_loss, train_seconds, facts, levels, trust, certified })
+                let (facts, levels, trust, certified, measured) = Default::default();
+                Ok(CheckpointResults { epoch, train_loss, train_seconds, facts, levels, trust, certified, measured })
             })?;
             rows.collect()
         };

@@ -35,7 +35,7 @@ CREATE TABLE sweep_tasks (
   kind TEXT NOT NULL,
   trial INTEGER NOT NULL,          -- position in sweep_trials
   epoch INTEGER,
-  attack TEXT,                     -- or the certificate, where kind is certify
+  attack TEXT,                     -- or the certificate, or the measure, by kind
   PRIMARY KEY (sweep, position)
 ) WITHOUT ROWID;
 

@@ -161,6 +161,9 @@ impl Ledger {
                 Work::Certify { epoch, certificate, .. } => {
                     (Some(epoch), Some(plan.sweep.evaluate.certify[usize::from(certificate)].name.as_str()))
                 }
+                Work::Measure { epoch, measure, .. } => {
+                    (Some(epoch), Some(plan.sweep.measures[usize::from(measure)].name.as_str()))
+                }
             };
             self.execute(
                 "INSERT INTO sweep_tasks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",

@@ -3,7 +3,8 @@
 //! it measures (see [`crate::engine`]), so being wrong by a factor changes no result.
 
 use crate::data::DataInfo;
-use crate::spec::{Attack, Certificate, Model, Recipe, Search};
+use crate::measure::uncertainty::MAX_FEATURES;
+use crate::spec::{Attack, Certificate, Measure, Model, Recipe, Search};
 
 /// Seconds per multiply-accumulate, forward.
 const PER_MAC: f64 = 2e-11;
@@ -34,6 +35,12 @@ const BISECTION: f64 = 4.0;
 const DOUBLE: f64 = 2.0;
 /// Certificates can be dear: their shards are multiples of this many examples.
 const CERTIFY_GRAIN: u32 = 32;
+
+/// Seconds per sample and feature that its moments cost.
+const PER_MOMENTS: f64 = 8e-9;
+
+/// Features of all classes that an answer may hold, with four figures each: 3 MB of JSON.
+const MESSAGE_NUMBERS: f64 = 70_000.0;
 
 /// Estimated seconds of one training run.
 pub fn train(recipe: &Recipe, data: &DataInfo) -> f64 {
@@ -79,6 +86,27 @@ pub fn certify(model: &Model, certificate: &Certificate, data: &DataInfo) -> f64
 pub fn certify_shard(per_example: f64) -> u32 {
     let grains = (SHARD_SECONDS / per_example / f64::from(CERTIFY_GRAIN)).floor().clamp(1.0, 1e6);
     grains as u32 * CERTIFY_GRAIN
+}
+
+/// Estimated seconds that one unit of a measure costs.
+pub fn measure(model: &Model, measure: &Measure, data: &DataInfo) -> f64 {
+    let features = f64::from(data.channels * data.height * data.width);
+    match measure {
+        Measure::Uncertainty(asked) => {
+            f64::from(asked.samples) * (forward(model, data) * (1.0 + BACKWARD) + features * PER_MOMENTS)
+        }
+    }
+}
+
+/// Units per measuring task, given the cost of one: a power of two, so that small changes of the rates
+/// move no boundary; few enough that their features fit a message.
+pub fn measure_shard(per_unit: f64, data: &DataInfo) -> u32 {
+    let features = f64::from(data.channels * data.height * data.width).min(MAX_FEATURES as f64);
+    let fitting = MESSAGE_NUMBERS / features;
+    // Features are kept by class.
+    let fitting = if fitting >= f64::from(data.classes) { f64::INFINITY } else { fitting };
+    let units = (SHARD_SECONDS / per_unit).min(fitting).clamp(1.0, 1024.0);
+    1 << (units.log2().floor() as u32)
 }
 
 /// Seconds of one forward pass of one example.

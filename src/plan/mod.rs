@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! trial ──► train ──┬─► checkpoint at epoch 1     ──► evaluate attack x shard, ...
-//!                   └─► checkpoint at last epoch  ──► evaluate attack x shard, ...
+//!                   └─► checkpoint at last epoch  ──► evaluate attack x shard, certify, measure, ...
 //! ```
 //!
 //! Everything that decides a number is decided here, before any worker is known: the shards of the
@@ -13,8 +13,10 @@ pub mod facts;
 pub mod question;
 
 use crate::data::DataInfo;
-use crate::spec::{GivenFile, Model, Normalization, Recipe, Sweep, Trial};
-pub use question::{ALGORITHM_VERSION, CertifyQuestion, EvaluateQuestion, Question, TaskKey, TrainQuestion};
+use crate::spec::{GivenFile, Model, NamedMeasure, Normalization, Recipe, Sweep, Trial};
+pub use question::{
+    ALGORITHM_VERSION, CertifyQuestion, EvaluateQuestion, MeasureQuestion, Question, TaskKey, TrainQuestion,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -38,7 +40,7 @@ pub struct PlannedTrial {
     pub key: TaskKey,
     /// Short digest of the recipe without the seed: equal for trials that differ in their seed only.
     pub config: String,
-    /// Ascending; never empty.
+    /// All that are evaluated or measured. Ascending; never empty.
     pub keep: Vec<u32>,
     /// Position of its train task in [`Plan::tasks`].
     pub task: u32,
@@ -72,6 +74,13 @@ pub enum Work {
         /// First example, and one past the last.
         examples: [u32; 2],
     },
+    Measure {
+        epoch: u32,
+        /// Position in the sweep's list of measures.
+        measure: u16,
+        /// First unit, and one past the last: see [`MeasureQuestion::units`].
+        units: [u32; 2],
+    },
 }
 
 impl Work {
@@ -81,6 +90,7 @@ impl Work {
             Work::Train => "train",
             Work::Evaluate { .. } => "evaluate",
             Work::Certify { .. } => "certify",
+            Work::Measure { .. } => "measure",
         }
     }
 }
@@ -93,6 +103,8 @@ pub enum PlanError {
         "no checkpoint of a {epochs}-epoch trial would ever be evaluated: evaluate.epochs lists only later ones; add `final`"
     )]
     NothingEvaluated { epochs: u32 },
+    #[error("{measure} asks for {asked} examples, but the test set of {data} has {available}")]
+    TooFewToMeasure { measure: String, asked: u32, available: u32, data: String },
     #[error("{0}")]
     Unsuitable(String),
     #[error("the plan has more than {MAX_TASKS} tasks; make the grid or the list of evaluated epochs smaller")]
@@ -115,6 +127,11 @@ impl Plan {
         if examples > available {
             return Err(PlanError::TooFewExamples { asked: examples, available, data: data.id.name });
         }
+        let many = |measure: &&NamedMeasure| measure.is_per_example() && measure.examples > available;
+        if let Some(NamedMeasure { name, examples, .. }) = sweep.measures.iter().find(many) {
+            let (measure, data) = (name.clone(), data.id.name);
+            return Err(PlanError::TooFewToMeasure { measure, asked: *examples, available, data });
+        }
         let sweep = with_content(sweep, &data);
         let mut plan = Plan { sweep: sweep.clone(), data, examples, trials: Vec::new(), tasks: Vec::new() };
         let mut configs = HashMap::new();
@@ -125,10 +142,16 @@ impl Plan {
     }
 
     fn add_trial(&mut self, trial: &Trial, configs: &mut HashMap<String, String>) -> Result<(), PlanError> {
-        let keep = self.sweep.evaluate.epochs.of(trial.recipe.epochs);
-        if keep.is_empty() {
+        let evaluated = self.sweep.evaluate.epochs.of(trial.recipe.epochs);
+        if evaluated.is_empty() {
             return Err(PlanError::NothingEvaluated { epochs: trial.recipe.epochs });
         }
+        let mut keep = evaluated.clone();
+        for measure in &self.sweep.measures {
+            keep.extend(measure.epochs.iter().flat_map(|epochs| epochs.of(trial.recipe.epochs)));
+        }
+        keep.sort_unstable();
+        keep.dedup();
         let recipe = serde_json::to_string(&trial.recipe).expect("recipes hold only finite numbers");
         let config = configs
             .entry(recipe)
@@ -138,11 +161,11 @@ impl Plan {
         let key = Question::Train(self.train_question(trial)).key();
         let task = self.tasks.len() as u32;
         let seconds = cost::train(&trial.recipe, &self.data) as f32;
-        self.trials.push(PlannedTrial { key, config, keep: keep.clone(), task });
+        self.trials.push(PlannedTrial { key, config, keep, task });
         self.tasks.push(Task { key, trial: position, work: Work::Train, seconds });
 
         let evaluate = self.sweep.evaluate.clone();
-        for epoch in keep {
+        for &epoch in &evaluated {
             for (index, named) in evaluate.attacks.iter().enumerate() {
                 let per_example = cost::attack(&trial.recipe.model, &named.attack, &self.data);
                 let search = evaluate.search_of(&named.attack);
@@ -158,13 +181,14 @@ impl Plan {
                 }
             }
         }
-        self.add_certificates(trial, position);
+        self.add_certificates(trial, position, &evaluated);
+        self.add_measures(trial, position, &evaluated);
         if self.tasks.len() > MAX_TASKS { Err(PlanError::TooManyTasks) } else { Ok(()) }
     }
 
-    fn add_certificates(&mut self, trial: &Trial, position: u32) {
+    fn add_certificates(&mut self, trial: &Trial, position: u32, epochs: &[u32]) {
         let certify = self.sweep.evaluate.certify.clone();
-        for epoch in self.trials[position as usize].keep.clone() {
+        for &epoch in epochs {
             for (index, named) in certify.iter().enumerate() {
                 let per_example = cost::certify(&trial.recipe.model, &named.certificate, &self.data);
                 let shard = cost::certify_shard(per_example);
@@ -179,12 +203,32 @@ impl Plan {
         }
     }
 
+    fn add_measures(&mut self, trial: &Trial, position: u32, evaluated: &[u32]) {
+        for (index, named) in self.sweep.measures.clone().iter().enumerate() {
+            let own = named.epochs.as_ref().map(|epochs| epochs.of(trial.recipe.epochs));
+            let units = if named.is_per_example() { named.examples } else { self.data.classes };
+            let per_unit = cost::measure(&trial.recipe.model, &named.measure, &self.data);
+            let shard = cost::measure_shard(per_unit, &self.data);
+            for &epoch in own.as_deref().unwrap_or(evaluated) {
+                for first in (0..units).step_by(shard as usize) {
+                    let units = [first, (first + shard).min(units)];
+                    let work = Work::Measure { epoch, measure: index as u16, units };
+                    let key = Question::Measure(self.measure_question(position, work)).key();
+                    let seconds = (per_unit * f64::from(units[1] - units[0])) as f32;
+                    self.tasks.push(Task { key, trial: position, work, seconds });
+                }
+            }
+        }
+    }
+
     /// Position of the task that must be answered before `position` can run.
     pub fn after(&self, position: u32) -> Option<u32> {
         let task = &self.tasks[position as usize];
         match task.work {
             Work::Train => None,
-            Work::Evaluate { .. } | Work::Certify { .. } => Some(self.trials[task.trial as usize].task),
+            Work::Evaluate { .. } | Work::Certify { .. } | Work::Measure { .. } => {
+                Some(self.trials[task.trial as usize].task)
+            }
         }
     }
 
@@ -195,6 +239,7 @@ impl Plan {
             Work::Train => Question::Train(self.train_question(&self.sweep.trials[task.trial as usize])),
             Work::Evaluate { .. } => Question::Evaluate(self.evaluate_question(task.trial, task.work)),
             Work::Certify { .. } => Question::Certify(self.certify_question(task.trial, task.work)),
+            Work::Measure { .. } => Question::Measure(self.measure_question(task.trial, task.work)),
         }
     }
 
@@ -234,6 +279,24 @@ impl Plan {
             certificate,
             epsilons: evaluate.positive_epsilons().to_vec(),
             examples,
+        }
+    }
+
+    fn measure_question(&self, trial: u32, work: Work) -> MeasureQuestion {
+        let Work::Measure { epoch, measure, units } = work else {
+            unreachable!("only measures have a measure question")
+        };
+        let recipe = &self.sweep.trials[trial as usize].recipe;
+        MeasureQuestion {
+            version: ALGORITHM_VERSION,
+            train: self.trials[trial as usize].key,
+            epoch,
+            data: self.data.id.clone(),
+            model: recipe.model.clone(),
+            normalize: recipe.normalize.clone(),
+            measure: self.sweep.measures[usize::from(measure)].measure.clone(),
+            units,
+            seed: self.sweep.seed,
         }
     }
 

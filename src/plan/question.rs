@@ -7,8 +7,8 @@
 
 use crate::outcome::Known;
 use crate::spec::{
-    Attack, Certificate, GivenFile, Method, Model, Norm, Normalization, Optimizer, Options, Precision, Schedule,
-    Search, Witnesses,
+    Attack, Certificate, GivenFile, Measure, Method, Model, Norm, Normalization, Optimizer, Options, Precision,
+    Schedule, Search, Witnesses,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -70,6 +70,7 @@ pub enum Question {
     Train(TrainQuestion),
     Evaluate(EvaluateQuestion),
     Certify(CertifyQuestion),
+    Measure(MeasureQuestion),
 }
 
 impl Question {
@@ -179,6 +180,28 @@ pub struct CertifyQuestion {
     /// Seeds the noise of smoothing, together with the example's index; bounds need none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+}
+
+/// Measure something on one checkpoint. The answer is a [`MeasureAnswer`].
+///
+/// [`MeasureAnswer`]: crate::measure::MeasureAnswer
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasureQuestion {
+    pub version: u32,
+    /// The training run, and the epoch of it, whose weights are measured.
+    pub train: TaskKey,
+    pub epoch: u32,
+    pub data: DataId,
+    pub model: Model,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalize: Option<Normalization>,
+    pub measure: Measure,
+    /// The first unit, and one past the last: examples of the test set where each has a domain of its
+    /// own, classes otherwise.
+    pub units: [u32; 2],
+    /// Seeds the samples, together with the domain and the unit's index.
+    pub seed: u64,
 }
 
 impl EvaluateQuestion {

@@ -159,6 +159,52 @@ fn certificates_follow_their_checkpoint_and_have_keys_of_their_own() {
 }
 
 #[test]
+fn measures_follow_their_checkpoint_and_have_keys_of_their_own() {
+    let measure = "measure: [{uncertainty: {radius: 0.2, samples: 100000, examples: 70, epochs: [2]}}, {uncertainty: {domain: data, loss: error}}]\n";
+    let (without, with) = (plan(SMALL), plan(&format!("{SMALL}{measure}")));
+    assert!(keys(&without).iter().all(|key| keys(&with).contains(key)), "what was asked before is asked alike");
+    assert_eq!(with.trials[0].keep, [1, 2, 5], "an epoch that is only measured is kept too");
+    let units = |asked: (u32, u16)| -> Vec<u32> {
+        let of = with.tasks.iter().filter(|task| task.trial == 0).filter_map(|task| match task.work {
+            Work::Measure { epoch, measure, units } if (epoch, measure) == asked => Some(units[0]..units[1]),
+            _ => None,
+        });
+        of.flatten().collect()
+    };
+    assert_eq!(units((2, 0)), (0..70).collect::<Vec<_>>(), "every example once");
+    assert_eq!([units((1, 1)), units((5, 1))], [(0..10).collect::<Vec<_>>(), (0..10).collect()], "every class once");
+    assert!(units((1, 0)).is_empty() && units((2, 1)).is_empty());
+    assert!(shards(&with).keys().all(|(_, epoch, _)| *epoch != 2), "it is not attacked");
+    let position = with.tasks.iter().position(|task| matches!(task.work, Work::Measure { .. })).unwrap() as u32;
+    assert_eq!(with.after(position), Some(with.trials[0].task));
+    let (train, Work::Measure { units, .. }) = (with.trials[0].key, with.tasks[position as usize].work) else {
+        panic!()
+    };
+    let expected = format!(
+        r#"{{"measure":{{"version":2,"train":"{train}","epoch":2,"data":{{"name":"digits","digest":"5eed"}},"model":{{"mlp":{{"hidden":[64,32]}}}},"measure":{{"uncertainty":{{"domain":"box","radius":0.2,"samples":100000,"loss":"ce","clip":true}}}},"units":[0,{}],"seed":0}}}}"#,
+        units[1]
+    );
+    assert_eq!(String::from_utf8(with.question(position).canonical()).unwrap(), expected, "{WHY}");
+    let fewer = plan(&format!("{SMALL}{}", measure.replace("examples: 70", "examples: 64")));
+    let shared = keys(&fewer).iter().filter(|key| keys(&with).contains(key)).count();
+    assert!(shared >= keys(&without).len() + 40, "{shared} questions are the same with fewer examples");
+    let error = plan_with(&format!("{SMALL}{}", measure.replace("examples: 70", "examples: 451")), data()).unwrap_err();
+    assert!(matches!(error, PlanError::TooFewToMeasure { asked: 451, available: 450, .. }));
+}
+
+#[test]
+fn shards_of_measures_fit_a_message_whatever_the_images() {
+    for (side, classes) in [(8, 10), (28, 10), (32, 100), (224, 256), (1024, 2)] {
+        let info = DataInfo { channels: 3, height: side, width: side, classes, ..data() };
+        let features = f64::from(3 * side * side).min(20_000.0);
+        for per_unit in [1e-6, 0.1, 1000.0] {
+            let units = cost::measure_shard(per_unit, &info);
+            assert!(units.is_power_of_two() && f64::from(units.min(classes)) * features <= 140_000.0, "{side} {units}");
+        }
+    }
+}
+
+#[test]
 fn only_noise_depends_on_the_seed() {
     let keys = |certify: &str, norm: &str, seed: u32| -> Vec<TaskKey> {
         let text = SMALL.replace("attacks: [", &format!("norm: {norm}, certify: [{certify}], attacks: ["));
@@ -203,6 +249,9 @@ evaluate:
   epsilons: [0, 0.1, 0.2]
   attacks: [fgsm, {pgd: {steps: 20, step: 0.02}}, {apgd: {loss: dlr}}, fab, square, autoattack]
   search: SEARCH
+measure:
+  - uncertainty
+  - uncertainty: {domain: plane, samples: 100, loss: hinge}
 ";
     let of = |search| {
         let witnesses = if search == "bisect" { "break" } else { "none" };
@@ -260,6 +309,9 @@ fn others(value: &Value) -> Vec<Value> {
                 "fp32",
                 "bf16",
                 "break",
+                "box",
+                "plane",
+                "hinge",
                 "all",
                 &digit,
             ];
@@ -422,7 +474,7 @@ fn a_plan_knows_what_cannot_be_asked() {
     assert_eq!(error, PlanError::TooFewExamples { asked: 451, available: 450, data: "digits".into() });
     assert_eq!(error.to_string(), "evaluate.test_examples asks for 451 examples, but the test set of digits has 450");
     let mut never = sweep(SMALL);
-    never.evaluate.epochs = spec::EvalEpochs { at: vec![7], last: false };
+    never.evaluate.epochs = spec::EvalEpochs { at: vec![7], ..spec::EvalEpochs::default() };
     assert_eq!(Plan::new(Arc::new(never), data()).unwrap_err(), PlanError::NothingEvaluated { epochs: 5 });
 }
 

@@ -1,10 +1,10 @@
 //! What people read: tables, plots and one page, written anew from the results at any time.
 //!
 //! ```text
-//!  Results ─► frontier ─► Study ─┬─► tables ─► trials, curves, frontier, trust, certified, costs  (.csv, .parquet)
+//!  Results ─► frontier ─► Study ─┬─► tables ─► trials, curves, frontier, trust, certified, uncertainty, trajectory, costs  (.csv, .parquet)
 //!                                ├─► statistics ─► summary, hypervolume, comparisons            (the same)
 //!  CostRow ──────────────────────┤
-//!  Provenance ───────────────────┴─► plot ──► frontier, curves, tradeoff (.svg) ─► page ─► index.html
+//!  Provenance ───────────────────┴─► plot ──► frontier, curves, tradeoff, trajectory (.svg) ─► page ─► index.html
 //! ```
 //!
 //! `curves.*` and `frontier.*` depend on the results alone: no clock, no worker, no seconds.
@@ -21,7 +21,9 @@ mod statistics;
 mod study;
 mod table;
 mod tables;
+mod trajectory;
 mod trust;
+mod uncertainty;
 
 #[cfg(test)]
 mod tests;
@@ -65,6 +67,16 @@ pub fn write(
         files.write("certified.csv", &table.csv()?)?;
         files.write("certified.parquet", &parquet::encode(&table)?)?;
     }
+    uncertainty::write(&study, &mut files)?;
+    if trajectory::is_wanted(&study) {
+        let table = trajectory::table(&study);
+        files.write("trajectory.csv", &table.csv()?)?;
+        files.write("trajectory.parquet", &parquet::encode(&table)?)?;
+    } else {
+        files.remove(&["trajectory.csv", "trajectory.parquet"])?;
+    }
+    // Of an earlier report, whose configurations had several epochs.
+    files.remove(&["trajectory.svg"])?;
     for (name, svg) in plot::files(&study) {
         files.write(name, svg.as_bytes())?;
     }

@@ -14,10 +14,6 @@ use serde::de::{
 use std::fmt::Display;
 use std::rc::Rc;
 
-/// Words of the language that later releases will understand; a plain "unknown" would mislead
-/// people who read about them.
-const LATER: &[&str] = &["measure", "uncertainty"];
-
 /// Decodes `node`, the value of `what`, into a `T`.
 pub(super) fn decode<T: DeserializeOwned>(node: &Node, what: &str) -> Result<T, Problem> {
     T::deserialize(Place { node, what }).map_err(|problem| problem.at(node.span))
@@ -48,11 +44,6 @@ pub(super) fn several_keys<S: AsRef<str>>(node: &Node, map: &Map, what: &str, na
 
 /// An unknown word among `allowed`, as a problem that still needs its place.
 pub(super) fn unknown<S: AsRef<str>>(sort: &str, word: &str, allowed: &[S]) -> Problem {
-    if LATER.contains(&word) {
-        return Problem::unplaced(format!("`{word}` is not part of this version of epsweep"))
-            .label("not available yet")
-            .help(format!("this version has {}", join(allowed)));
-    }
     Problem::unplaced(format!("unknown {sort} `{word}`"))
         .label(format!("unknown {sort}"))
         .help(did_you_mean(word, allowed))

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 /// The keys of a sweep's file. Keys that begin with `x-` are free, e.g. as a place for anchors.
-pub(super) const KEYS: [&str; 10] =
-    ["name", "seed", "dataset", "trial", "grid", "exclude", "include", "sample", "seeds", "evaluate"];
+pub(super) const KEYS: [&str; 11] =
+    ["name", "seed", "dataset", "trial", "grid", "exclude", "include", "sample", "seeds", "evaluate", "measure"];
 
 /// What messages call the map that is the whole file.
 const ROOT: &str = "sweep";
@@ -29,6 +29,7 @@ pub(super) struct Document<'n> {
     pub include: Option<&'n Entry>,
     pub sample: Option<&'n Entry>,
     pub evaluate: Option<&'n Entry>,
+    pub measure: Option<&'n Entry>,
 }
 
 impl<'n> Document<'n> {
@@ -53,6 +54,7 @@ impl<'n> Document<'n> {
             include: part("include"),
             sample: part("sample"),
             evaluate: part("evaluate"),
+            measure: part("measure"),
         })
     }
 

@@ -4,6 +4,7 @@ use super::attack::{Attack, Certificate};
 use super::check::{self, Radii};
 use super::decode::{decode, mismatch};
 use super::document::{fields, missing};
+use super::epochs;
 use super::error::{Problem, Problems, Span};
 use super::format;
 use super::method::Precision;
@@ -39,7 +40,7 @@ pub(super) fn read(node: &Node, dataset: Option<&Dataset>, radii: Radii, problem
         Some(node) => problems.keep(decode(node, "norm"))?,
         None => Norm::default(),
     };
-    let epochs = part("epochs").map_or(Some(EvalEpochs { at: Vec::new(), last: true }), |node| epochs(node, problems));
+    let epochs = part("epochs").map_or(Some(EvalEpochs::last_only()), |node| epochs::read(node, problems));
     let epsilons = match part("epsilons") {
         Some(node) => epsilons(node, norm, radii, problems),
         None => {
@@ -101,31 +102,6 @@ fn count(node: &Node, what: &str, most: u32, problems: &mut Problems) -> Option<
         problem
     });
     None
-}
-
-fn epochs(node: &Node, problems: &mut Problems) -> Option<EvalEpochs> {
-    let help = "write for example `[1, 5, final]`; `final` is the last epoch of each trial";
-    let Some(items) = node.list() else {
-        problems.push(mismatch(node, "epochs", "a list of epochs").help(help));
-        return None;
-    };
-    let mut epochs = EvalEpochs { at: Vec::new(), last: false };
-    for item in items {
-        if item.text() == Some("final") {
-            epochs.last = true;
-            continue;
-        }
-        match decode(item, "epochs") {
-            Ok(0) | Err(_) => problems.push(mismatch(item, "epochs", "epochs from 1 on, or `final`").help(help)),
-            Ok(epoch) => epochs.at.push(epoch),
-        }
-    }
-    if items.is_empty() {
-        problems.push(Problem::new(node.span, "`epochs` is empty").label("nothing would be evaluated").help(help));
-    }
-    epochs.at.sort_unstable();
-    epochs.at.dedup();
-    Some(epochs)
 }
 
 /// Ascending and distinct, whatever the order in the file.

@@ -1,7 +1,7 @@
 //! What the user wrote: YAML -> a validated [`Sweep`], with errors that point at the line.
 //!
 //! ```text
-//! text ─ yaml ─► tree with places ─ document ─► name, seeds, dataset, evaluate ─────────┐
+//! text ─ yaml ─► tree with places ─ document ─► name, seeds, dataset, evaluate, measure ┐
 //!                                 └ grid ─► points ─ settings ─► distinct configurations ┴► Sweep
 //!                                     section: what may be written where
 //!                                     decode, check: types and ranges of one setting
@@ -18,12 +18,14 @@ mod check;
 mod decode;
 mod document;
 mod doubts;
+mod epochs;
 mod error;
 mod evaluate;
 mod format;
 mod grid;
 mod inputs;
 mod load;
+pub mod measure;
 pub mod method;
 mod pattern;
 pub mod recipe;
@@ -42,6 +44,7 @@ pub use doubts::doubts;
 pub use error::{Invalid, Problem, Span, SpecError, Warning};
 pub use inputs::{GivenFile, Normalization, Normalize};
 pub use load::{load, load_with_warnings};
+pub use measure::{Domain, Measure, MeasuredLoss, NamedMeasure, Uncertainty};
 pub use method::*;
 pub use recipe::*;
 pub use schema::schema;
@@ -95,11 +98,14 @@ fn read(
     let radii = check::Radii { pixels: dataset.as_ref().and_then(Dataset::pixels) };
     let seeds = document.seeds(problems);
     let evaluate = document.evaluate.and_then(|entry| evaluate::read(&entry.node, dataset.as_ref(), radii, problems));
+    let measures = document.measure.map_or(Some(Vec::new()), |entry| measure::read(&entry.node, problems));
     // The grid is expanded only when all else holds: names and types in it were checked before.
     let expanded = grid::expand(&document, radii, problems, warnings)?;
-    let (seeds, evaluate) = (seeds?, evaluate?);
+    let (seeds, evaluate, measures) = (seeds?, evaluate?, measures?);
     let lengths: Vec<u32> = expanded.configs.iter().map(|config| config.recipe.epochs).collect();
     evaluate::check_epochs(&document.evaluate?.node, &evaluate, &lengths, problems, warnings);
+    let place = document.measure.map_or(Span::default(), |entry| entry.node.span);
+    measure::check_epochs(place, &measures, &lengths, problems);
     let models = expanded.configs.iter().map(|config| &config.recipe.model);
     evaluate::check_certificates(&document.evaluate?.node, &evaluate, models, problems);
     let trials = trials(&document, expanded.configs, &seeds, base_dir, problems)?;
@@ -110,6 +116,7 @@ fn read(
         axes: expanded.axes,
         trials,
         evaluate,
+        measures,
         counts: expanded.counts,
     })
 }

@@ -6,6 +6,7 @@
 
 use super::attack::{Attack, Certificate, Search};
 use super::inputs::{Normalization, Normalize};
+use super::measure::{Domain, MeasuredLoss};
 use super::method::{Augment, Awp, Method, Precision, StopEarly};
 use super::recipe::{Model, Norm, Optimizer, Schedule};
 use super::section::Section;
@@ -51,6 +52,8 @@ struct File {
     /// How often every point is trained, or with which seeds; 1 when absent.
     seeds: Option<Seeds>,
     evaluate: Evaluation,
+    /// What is measured on checkpoints besides.
+    measure: Option<MeasureSpelling>,
 }
 
 /// One training run.
@@ -133,8 +136,7 @@ enum Seeds {
 #[allow(dead_code, reason = "a description for editors; only its schema is used")]
 struct Evaluation {
     /// Epochs whose weights are attacked; `[final]` when absent.
-    #[schemars(length(min = 1))]
-    epochs: Option<Vec<Epoch>>,
+    epochs: Option<Epochs>,
     norm: Option<Norm>,
     /// Radii of the attacks, pixel units of `[0,1]`; 0 stands for clean accuracy.
     epsilons: Values,
@@ -157,14 +159,87 @@ struct Evaluation {
     certify: Option<Vec<Certificate>>,
 }
 
-/// An epoch, or `final`: the last one of each trial.
+/// What is measured: one kind by name, kinds with their fields, or a list of them.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[allow(dead_code, reason = "a description for editors; only its schema is used")]
-enum Epoch {
-    Number(#[schemars(range(min = 1))] u32),
+enum MeasureSpelling {
+    One(MeasureItem),
+    Several(#[schemars(length(min = 1))] Vec<MeasureItem>),
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[allow(dead_code, reason = "a description for editors; only its schema is used")]
+enum MeasureItem {
+    #[schemars(with = "UncertaintyWord")]
+    Name,
+    Kinds(MeasureKinds),
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[allow(dead_code, reason = "a description for editors; only its schema is used")]
+pub(super) struct MeasureKinds {
+    uncertainty: Option<UncertaintyFields>,
+}
+
+/// The uncertainty relation of the loss: dx, dp, their product and its bound.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[allow(dead_code, reason = "a description for editors; only its schema is used")]
+struct UncertaintyFields {
+    /// `box` when absent.
+    domain: Option<Domain>,
+    /// Half the side of the box, pixel units of `[0,1]`; 0.1 when absent.
+    #[schemars(range(max = 1))]
+    radius: Option<f64>,
+    /// Points drawn from each domain; 1024 when absent.
+    #[schemars(range(min = 64))]
+    samples: Option<u32>,
+    /// `ce` when absent.
+    loss: Option<MeasuredLoss>,
+    /// Whether boxes are cut off where pixels leave `[0,1]`; `true` when absent.
+    clip: Option<bool>,
+    /// How many examples from the start of the test set have a box; 100 when absent.
+    #[schemars(range(min = 1))]
+    examples: Option<u32>,
+    /// Epochs whose weights are measured; those of `evaluate` when absent.
+    epochs: Option<Epochs>,
+}
+
+/// Epochs: a list, or what makes one.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[allow(dead_code, reason = "a description for editors; only its schema is used")]
+enum Epochs {
+    One(EpochMaker),
+    List(#[schemars(length(min = 1))] Vec<EpochItem>),
     #[schemars(with = "FinalWord")]
     Final,
+}
+
+/// An epoch, what makes several, or `final`: the last one of each trial.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[allow(dead_code, reason = "a description for editors; only its schema is used")]
+enum EpochItem {
+    Number(#[schemars(range(min = 1))] u32),
+    Maker(EpochMaker),
+    #[schemars(with = "FinalWord")]
+    Final,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[allow(dead_code, reason = "a description for editors; only its schema is used")]
+pub(super) struct EpochMaker {
+    /// All multiples of this.
+    #[schemars(range(min = 1))]
+    every: Option<u32>,
+    /// So many epochs from 1 to the last, each the same multiple of the one before.
+    #[schemars(range(min = 2, max = 1000))]
+    log: Option<u32>,
 }
 
 /// Implements `JsonSchema` by a schema written out.
@@ -187,6 +262,8 @@ macro_rules! written_schema {
 }
 
 written_schema!(FinalWord, |_| json_schema!({"const": "final"}));
+
+written_schema!(UncertaintyWord, |_| json_schema!({"const": "uncertainty"}));
 
 written_schema!(NoneWord, |_| json_schema!({"const": "none"}));
 

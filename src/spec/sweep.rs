@@ -2,6 +2,7 @@
 
 use super::attack::{Attack, Certificate, Search};
 use super::inputs::{GivenFile, Normalization};
+use super::measure::NamedMeasure;
 use super::method::{Method, Options, Precision, WATCH_STEPS, watched};
 use super::recipe::{Model, Norm, Optimizer, Schedule};
 use schemars::JsonSchema;
@@ -21,6 +22,8 @@ pub struct Sweep {
     /// The expanded grid times seeds: duplicates merged, in grid order, seeds innermost.
     pub trials: Vec<Trial>,
     pub evaluate: Evaluate,
+    /// With distinct names; mostly none.
+    pub measures: Vec<NamedMeasure>,
     pub counts: GridCounts,
 }
 
@@ -297,15 +300,25 @@ pub struct NamedCertificate {
 }
 
 /// At which epochs checkpoints are kept and evaluated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EvalEpochs {
     /// Ascending and distinct, each at least 1; those beyond a trial's last epoch do not apply to it.
     pub at: Vec<u32>,
+    /// All multiples of each of these, at least 1.
+    pub every: Vec<u32>,
+    /// So many epochs (at least 2) from the first to the last, each the same multiple of the one
+    /// before, as far as whole numbers allow.
+    pub log: Vec<u32>,
     /// Also after the last epoch of the trial.
     pub last: bool,
 }
 
 impl EvalEpochs {
+    /// The last epoch of each trial, and no other.
+    pub fn last_only() -> EvalEpochs {
+        EvalEpochs { last: true, ..EvalEpochs::default() }
+    }
+
     /// The epochs at which a trial of `epochs` epochs is evaluated: ascending, distinct, possibly empty.
     /// A pretrained network has none behind it, and is evaluated as it is: at epoch 0.
     pub fn of(&self, epochs: u32) -> Vec<u32> {
@@ -313,9 +326,18 @@ impl EvalEpochs {
             return vec![0];
         }
         let mut chosen: Vec<u32> = self.at.iter().copied().filter(|&e| e <= epochs).collect();
-        if self.last && chosen.last() != Some(&epochs) {
+        for &step in &self.every {
+            chosen.extend((step..=epochs).step_by(step as usize));
+        }
+        for &count in &self.log {
+            let at = |k: u32| f64::from(epochs).powf(f64::from(k) / f64::from(count - 1)).round() as u32;
+            chosen.extend((0..count).map(|k| at(k).clamp(1, epochs)));
+        }
+        if self.last {
             chosen.push(epochs);
         }
+        chosen.sort_unstable();
+        chosen.dedup();
         chosen
     }
 }

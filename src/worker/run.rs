@@ -10,7 +10,7 @@ use epsweep::engine::{Failure, Lease};
 use epsweep::plan::TaskKey;
 use epsweep::proto::{
     self, AcquireRequest, AcquireResponse, CommitRequest, EvaluateAnswer, FailRequest, FailureKind, HeartbeatRequest,
-    LeaveRequest, TrainAnswer, commit_request,
+    LeaveRequest, MeasureAnswer, TrainAnswer, commit_request,
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -293,6 +293,10 @@ impl Worker {
                     answer.witnesses = self.upload_witnesses(packed).await?;
                 }
                 (commit_request::Answer::Evaluate(answer), passes)
+            }
+            Answer::Measure { answer, passes } => {
+                let content = serde_json::to_vec(&answer).expect("answers hold finite numbers").into();
+                (commit_request::Answer::Measure(MeasureAnswer { content }), passes)
             }
         };
         let Passes { forwards, backwards, examples } = passes;

@@ -2,12 +2,16 @@
 
 use super::fetch::DataCache;
 use crate::lab::{
-    self, CertifyRequest, Device, EpochReport, EvaluateRequest, Given, LabError, Passes, TrainRequest, Watch,
+    self, CertifyRequest, Device, EpochReport, EvaluateRequest, Given, LabError, MeasureRequest, Passes, TrainRequest,
+    Watch,
 };
 use epsweep::artifacts::{ArtifactId, Store};
 use epsweep::engine::{Failure, Lease};
+use epsweep::measure::MeasureAnswer;
 use epsweep::outcome::{Known, Level};
-use epsweep::plan::{ALGORITHM_VERSION, CertifyQuestion, EvaluateQuestion, Question, TaskKey, TrainQuestion};
+use epsweep::plan::{
+    ALGORITHM_VERSION, CertifyQuestion, EvaluateQuestion, MeasureQuestion, Question, TaskKey, TrainQuestion,
+};
 use epsweep::proto;
 use epsweep::spec::{GivenFile, Model};
 use epsweep::trust::Trust;
@@ -42,6 +46,7 @@ pub struct Done {
 pub enum Answer {
     Train { checkpoints: Vec<lab::Checkpoint>, passes: Passes },
     Evaluate { levels: Vec<Level>, passes: Passes, trust: Trust, witnesses: Option<Packed> },
+    Measure { answer: MeasureAnswer, passes: Passes },
 }
 
 /// A file of witnesses, ready to be stored.
@@ -117,6 +122,10 @@ fn answer(job: &Job, shared: &Shared, partial: Option<&PathBuf>) -> Result<Answe
             check_version(question.version)?;
             evaluate(&question, job, shared)
         }
+        Question::Measure(question) => {
+            check_version(question.version)?;
+            measure(&question, job, shared)
+        }
     }
 }
 
@@ -185,6 +194,16 @@ fn certify(question: &CertifyQuestion, job: &Job, shared: &Shared) -> Result<Ans
     let answer = lab::certify(request, &mut Follow(job))?;
     let (levels, passes) = (answer.levels, answer.passes);
     Ok(Answer::Evaluate { levels, passes, trust: Trust::default(), witnesses: None })
+}
+
+fn measure(question: &MeasureQuestion, job: &Job, shared: &Shared) -> Result<Answer, LabError> {
+    let data = shared.data.get(&job.sent.dataset, &question.data.digest).map_err(LabError::BadInput)?;
+    let id = ArtifactId::parse(&job.sent.checkpoint)
+        .ok_or_else(|| LabError::BadInput("the lease names no checkpoint".into()))?;
+    let weights = shared.checkpoints.get(&id).map_err(|error| LabError::BadInput(error.to_string()))?;
+    let request = MeasureRequest { question, data: &data, weights: &weights, device: shared.device };
+    let result = lab::measure(request, &mut Follow(job))?;
+    Ok(Answer::Measure { answer: result.answer, passes: result.passes })
 }
 
 fn known(sent: &proto::Known) -> Known {

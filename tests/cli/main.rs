@@ -8,5 +8,6 @@ mod distributed;
 mod given;
 mod harness;
 mod logs;
+mod measures;
 mod resume;
 mod witnesses;

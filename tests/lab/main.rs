@@ -19,4 +19,5 @@ mod models;
 mod options;
 mod setting;
 mod training;
+mod uncertainty;
 mod witnesses;

@@ -4,10 +4,12 @@ use super::super::*;
 use crate::data::DataInfo;
 use crate::engine::{Admission, Effect, Engine, Event, Failure, Lease, Settings, Status};
 use crate::frontier::results::TrialStatus;
+use crate::measure::moments::{Figure, Figures, PerFeature};
+use crate::measure::{MeasureAnswer, uncertainty};
 use crate::outcome::Level;
 use crate::plan::facts::Facts;
 use crate::plan::question::DataId;
-use crate::plan::{Plan, Question, TaskKey};
+use crate::plan::{MeasureQuestion, Plan, Question, TaskKey};
 use crate::trust::Trust;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -155,6 +157,7 @@ impl Story {
                 let answer = EvaluateAnswer { family, epsilons, first, levels, witnesses: None, trust: None };
                 self.ledger.store_levels(lease.task, &answer).unwrap();
             }
+            Question::Measure(question) => self.ledger.store_measure(lease.task, &made_up_measure(&question)).unwrap(),
         }
         let (task, attempt) = (lease.task, lease.attempt);
         let cost = Cost {
@@ -226,4 +229,16 @@ fn made_up_levels(task: TaskKey, examples: [u32; 2], epsilons: usize) -> Vec<Lev
         Level(u16::from(hash.as_bytes()[0]) % (epsilons as u16 + 2))
     };
     (examples[0]..examples[1]).map(level).collect()
+}
+
+/// Figures that say which unit they are of.
+fn made_up_measure(question: &MeasureQuestion) -> MeasureAnswer {
+    let mut answer = uncertainty::Answer::default();
+    for unit in question.units[0]..question.units[1] {
+        let figure = |value: u32| Figure { value: f64::from(value), se: 0.5 };
+        let figures = Figures { dx: figure(unit), dp: figure(2), product: figure(3), bound: figure(1), effective: 9.0 };
+        let features = [Some(PerFeature { dx: f64::from(unit), dp: 1.0, c: -1.0 }), None];
+        answer.push(uncertainty::Unit { class: unit % 3, figures: (unit != 5).then_some(figures) }, &features);
+    }
+    MeasureAnswer::Uncertainty(answer)
 }

@@ -3,7 +3,8 @@
 use super::story::{Story, YAML};
 use crate::frontier::bootstrap::{Settings, frontier};
 use crate::frontier::curves::curves;
-use crate::frontier::results::Results;
+use crate::frontier::results::{Results, TrialStatus};
+use crate::measure::Measured;
 use std::collections::BTreeMap;
 
 /// Epsilons as bits: they must be equal, not close.
@@ -148,4 +149,29 @@ fn a_replaced_revision_shows_in_no_view() {
     let before = count(&story);
     story.submit();
     assert_eq!(count(&story), before, "the same sweep, handed in again, is there once");
+}
+
+#[test]
+fn measures_are_there_when_all_of_their_units_are() {
+    let measured = "measure: {uncertainty: {samples: 100000, examples: 40, epochs: [final]}}\n";
+    let mut story = Story::of(&format!("{YAML}{measured}"));
+    let shards = story.plan.tasks.iter().filter(|task| task.work.kind() == "measure" && task.trial == 0).count();
+    assert!(shards > 1, "{shards}");
+    let done = |story: &Story| {
+        let results = story.results().results;
+        let checkpoints = results.trials.iter().flat_map(|trial| &trial.checkpoints);
+        checkpoints.flat_map(|c| c.measured.iter().flatten().cloned().collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    story.run_some(story.tasks_of_trial(0) - 1);
+    assert!(done(&story).len() < 4);
+    story.run_some(usize::MAX);
+    let all = done(&story);
+    assert_eq!(all.len(), 4, "one per trial, at the last epoch");
+    let Measured::Uncertainty(answer) = &all[0];
+    let dx: Vec<_> = answer.units.iter().map(|unit| unit.figures.map(|figures| figures.dx.value)).collect();
+    let expected: Vec<_> = (0..40).map(|unit| (unit != 5).then_some(f64::from(unit))).collect();
+    assert_eq!(dx, expected, "every unit once, in order");
+    assert!(story.trial_statuses().iter().all(|status| *status == TrialStatus::Done));
+    let kinds = "SELECT count(*) FROM sweep_tasks WHERE kind = 'measure' AND attack = 'uncertainty' AND epoch = 5";
+    assert_eq!(story.column::<u32>(kinds), [4 * shards as u32]);
 }

@@ -6,6 +6,7 @@ mod made;
 mod statistics;
 mod table;
 mod trust;
+mod uncertainty;
 
 use super::format::norm;
 use super::input::{CostRow, Provenance};
@@ -48,9 +49,11 @@ pub fn render(study: &Study, costs: &[CostRow], provenance: &Provenance) -> Mark
                         (figures::frontier(study))
                         @if study.reach() > 0.0 { (figures::curves(study)) }
                         (figures::tradeoff(study))
+                        (uncertainty::trajectories(study))
                         @if study.reach() > 0.0 { (statistics::hypervolume(study)) }
                         @if study.comparisons.compared.len() > 1 { (statistics::comparisons(study)) }
                     }
+                    (uncertainty::section(study))
                     (table::section(study))
                     @if !study.curves.is_empty() { (trust::section(study)) }
                     (made::section(study, costs, provenance))

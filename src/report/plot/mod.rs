@@ -12,6 +12,7 @@ mod paper;
 mod plane;
 mod scale;
 mod tradeoff;
+pub mod trajectory;
 pub mod volume;
 
 pub use band::bands;

@@ -5,6 +5,7 @@ use super::frontier::texts;
 use super::plane::Plane;
 use super::scale::{Px, Size};
 use super::tradeoff::{epochs, named, trails};
+use super::trajectory::{PANEL, Trajectories};
 use super::{clean, colour_class};
 use crate::report::format::{counted, norm, short_epsilon};
 use crate::report::study::Study;
@@ -12,7 +13,13 @@ use maud::{Markup, html};
 
 /// `(name, content)` of every SVG file.
 pub fn files(study: &Study) -> Vec<(&'static str, String)> {
-    vec![("frontier.svg", frontier(study)), ("curves.svg", curve_sheet(study)), ("tradeoff.svg", tradeoff_sheet(study))]
+    let mut files = vec![
+        ("frontier.svg", frontier(study)),
+        ("curves.svg", curve_sheet(study)),
+        ("tradeoff.svg", tradeoff_sheet(study)),
+    ];
+    files.extend(Trajectories::new(study).map(|all| ("trajectory.svg", trajectory_sheet(study, &all))));
+    files
 }
 
 /// Rules for the marks, shared with the page, which sets the colours as properties.
@@ -67,6 +74,38 @@ pub fn foot(study: &Study, what: &str) -> String {
         "n = {} test examples, {seeds}. {what}: 95\u{202f}% bootstrap over {over}.",
         crate::report::format::grouped(study.frontier.examples as u64)
     )
+}
+
+/// One row of plots per configuration.
+fn trajectory_sheet(study: &Study, all: &Trajectories<'_>) -> String {
+    let (wide, tall) = (PANEL.0 + 20.0, PANEL.1 + 56.0);
+    let across = wide * all.kinds.len() as f64;
+    let keys = 20.0 * all.kinds.len() as f64;
+    let height = 70.0 + tall * all.rows.len() as f64 + keys + 44.0;
+    let content = html! {
+        @for (r, row) in all.rows.iter().enumerate() {
+            @let top = 62.0 + tall * r as f64;
+            text.label x="24" y=(Px(top)) { (clean(&study.configs[row.config].short(90))) }
+            @for (c, kind) in all.kinds.iter().enumerate() {
+                g transform={ "translate(" (Px(24.0 + wide * c as f64)) " " (Px(top + 20.0)) ")" } {
+                    text.title x="0" y="4" { (kind.title()) }
+                    (all.panel(row, *kind))
+                }
+            }
+        }
+        @for (i, kind) in all.kinds.iter().enumerate() {
+            @let y = height - keys - 34.0 + 20.0 * i as f64;
+            text.title x="24" y=(Px(y)) { (kind.title()) ":" }
+            @for (j, (name, dash)) in all.key(*kind).into_iter().enumerate() {
+                @let x = 250.0 + 170.0 * j as f64;
+                path.attack d={ "M" (Px(x)) " " (Px(y - 4.0)) "L" (Px(x + 34.0)) " " (Px(y - 4.0)) } stroke-dasharray=[dash] {}
+                text.tick x=(Px(x + 42.0)) y=(Px(y)) { (clean(&name)) }
+            }
+        }
+    };
+    let foot =
+        "Over the epochs of training. Thin lines are single networks, one per seed, the thick one is their mean.";
+    sheet(across + 40.0, height, &study.results.sweep, foot, content)
 }
 
 /// Up to six epsilons side by side.

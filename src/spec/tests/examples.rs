@@ -49,6 +49,13 @@ fn the_schema_accepts_every_spelling_and_refuses_mistakes() {
         ("epochs: 3", "", "epsilons: [0, 0.1], certify: [ibp, crown]"),
         ("epochs: 3", "", "epsilons: [0], norm: l2, certify: [{smoothing: {sigma: 1/4, n: 1000}}]"),
         ("epochs: 3", "grid: [{model.mlp.hidden: [[3]], when: {model: any}}]", "epsilons: [0], norm: l2"),
+        ("epochs: 3", "measure: uncertainty", "epsilons: [0], epochs: {every: 2}"),
+        ("epochs: 3", "measure: {uncertainty: {radius: 8/255, samples: 4096}}", "epsilons: [0], epochs: final"),
+        (
+            "epochs: 3",
+            "measure: [uncertainty, {uncertainty: {domain: plane, loss: hinge}}]",
+            "epsilons: [0], epochs: [1, {log: 4}]",
+        ),
         ("epochs: 3", "exclude: [{optimizer.sgd.lr: 3}]\ninclude: [{}]\nsample: {n: 3}", "epsilons: [0]"),
     ] {
         let text = file(trial, rest, evaluate);
@@ -65,7 +72,9 @@ fn the_schema_accepts_every_spelling_and_refuses_mistakes() {
         ("epochs: 3", "", "epsilon: [0.1]"),
         ("epochs: 3", "", "epsilons: [0], attacks: [autoatack]"),
         ("epochs: 3", "", "epsilons: [0], search: binary"),
-        ("epochs: 3", "measure: {}", "epsilons: [0]"),
+        ("epochs: 3", "measure: {certainty: {}}", "epsilons: [0]"),
+        ("epochs: 3", "measure: {uncertainty: {radius: 2}}", "epsilons: [0]"),
+        ("epochs: 3", "", "epsilons: [0], epochs: {every: 0}"),
     ] {
         let text = file(trial, rest, evaluate);
         assert!(!accepts(&text), "the schema must refuse:\n{text}");
@@ -88,6 +97,9 @@ fn the_schema_names_exactly_the_keys_that_are_read() {
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     assert_eq!(keys(&schema), sorted(&crate::spec::document::KEYS));
     assert_eq!(keys(&schema["$defs"]["Evaluation"]), sorted(&crate::spec::evaluate::KEYS));
+    assert_eq!(keys(&schema["$defs"]["MeasureKinds"]), sorted(&crate::spec::measure::KINDS));
+    assert_eq!(keys(&schema["$defs"]["UncertaintyFields"]), sorted(&crate::spec::measure::UNCERTAINTY_KEYS));
+    assert_eq!(keys(&schema["$defs"]["EpochMaker"]), sorted(&crate::spec::epochs::GENERATORS));
     assert_eq!(keys(&schema["$defs"]["TrialFields"]), sorted(&crate::spec::section::Section::NAMES));
 }
 

@@ -2,8 +2,8 @@
 
 use super::{around, outcome, render, sweep, with};
 use crate::spec::{
-    Attack, AttackLoss, Augment, AutoattackVersion, Awp, Certificate, Dataset, Effort, EvalEpochs, Method, Model, Norm,
-    Optimizer, Schedule, Search,
+    Attack, AttackLoss, Augment, AutoattackVersion, Awp, Certificate, Dataset, Domain, Effort, EvalEpochs, Measure,
+    MeasuredLoss, Method, Model, Norm, Optimizer, Schedule, Search, Uncertainty,
 };
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn defaults_are_filled_in() {
     assert_eq!((&recipe.schedule, recipe.epochs, recipe.batch_size), (&Schedule::Cosine {}, 3, 128));
     let evaluate = &sweep.evaluate;
     assert_eq!((evaluate.norm, evaluate.test_examples, evaluate.batch_size), (Norm::Linf, None, 256));
-    assert_eq!(evaluate.epochs, EvalEpochs { at: vec![], last: true });
+    assert_eq!(evaluate.epochs, EvalEpochs::last_only());
     let names: Vec<&str> = evaluate.attacks.iter().map(|attack| attack.name.as_str()).collect();
     assert_eq!(names, ["fgsm", "pgd"]);
     assert_eq!(evaluate.attacks[1].attack, Attack::Pgd { steps: 40, step: None, restarts: 1 });
@@ -216,7 +216,43 @@ fn the_name_defaults_to_that_of_the_file() {
 #[test]
 fn epochs_are_sorted_and_final_is_the_end_of_each_trial() {
     let sweep = sweep(&around("model: mlp, method: natural", "", "epsilons: [0], epochs: [3, final, 1, 3]"));
-    assert_eq!(sweep.evaluate.epochs, EvalEpochs { at: vec![1, 3], last: true });
+    assert_eq!(sweep.evaluate.epochs, EvalEpochs { at: vec![1, 3], ..EvalEpochs::last_only() });
+}
+
+#[test]
+fn epochs_are_made_by_steps_and_on_a_logarithmic_scale() {
+    let of = |epochs: &str, length: u32| {
+        let text = format!(
+            "dataset: digits\ntrial: {{epochs: 41, model: mlp, method: natural}}\nevaluate: {{epsilons: [0], epochs: {epochs}}}\n"
+        );
+        sweep(&text).evaluate.epochs.of(length)
+    };
+    assert_eq!(of("{every: 1}", 3), [1, 2, 3]);
+    assert_eq!(of("{every: 10}", 41), [10, 20, 30, 40]);
+    assert_eq!(of("[1, {every: 10}, final]", 41), [1, 10, 20, 30, 40, 41]);
+    assert_eq!(of("{log: 8}", 41), [1, 2, 3, 5, 8, 14, 24, 41]);
+    assert_eq!(of("{log: 20}", 5), [1, 2, 3, 4, 5], "each once");
+    assert_eq!(of("final", 5), [5]);
+    assert_eq!(of("{log: 3}", 0), [0], "a pretrained network has one state");
+}
+
+#[test]
+fn a_measure_has_defaults_and_a_name() {
+    let measures = |text: &str| sweep(&with(&format!("measure: {text}"))).measures;
+    let plain = measures("uncertainty");
+    let asked =
+        Uncertainty { domain: Domain::Box, radius: Some(0.1), samples: 1024, loss: MeasuredLoss::Ce, clip: true };
+    assert_eq!(plain[0].measure, Measure::Uncertainty(asked.clone()));
+    assert_eq!((plain[0].name.as_str(), plain[0].examples, &plain[0].epochs), ("uncertainty", 100, &None));
+    assert_eq!(measures("{uncertainty: {}}"), plain);
+    assert_eq!(measures("[uncertainty]"), plain);
+    let two = measures(
+        "[{uncertainty: {radius: 8/255, samples: 64, epochs: [2], examples: 7}}, {uncertainty: {domain: plane}}]",
+    );
+    assert_eq!(two[0].name, "uncertainty(radius=8/255,samples=64,epochs=[2],examples=7)");
+    assert_eq!(two[1].name, "uncertainty(domain=plane)");
+    assert_eq!(two[1].measure, Measure::Uncertainty(Uncertainty { domain: Domain::Plane, radius: None, ..asked }));
+    assert_eq!(two[0].epochs.as_ref().map(|epochs| epochs.of(3)), Some(vec![2]));
 }
 
 #[test]
