@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Results ─► frontier ─► Study ─┬─► tables ─► trials, curves, frontier, trust, certified, uncertainty, trajectory, costs  (.csv, .parquet)
-//!                                ├─► statistics ─► summary, hypervolume, comparisons            (the same)
+//!                                ├─► statistics, correlations ─► summary, hypervolume, comparisons, correlations  (the same)
 //!  CostRow ──────────────────────┤
 //!  Provenance ───────────────────┴─► plot ──► frontier, curves, tradeoff, trajectory (.svg) ─► page ─► index.html
 //! ```
@@ -11,6 +11,7 @@
 //! Every file appears whole or not at all.
 
 mod certified;
+mod correlations;
 mod files;
 mod format;
 mod input;
@@ -68,6 +69,14 @@ pub fn write(
         files.write("certified.parquet", &parquet::encode(&table)?)?;
     }
     uncertainty::write(&study, &mut files)?;
+    let lines = correlations::lines(&study, &correlations::clouds(&study));
+    if lines.is_empty() {
+        files.remove(&["correlations.csv", "correlations.parquet"])?;
+    } else {
+        let table = correlations::table(&lines);
+        files.write("correlations.csv", &table.csv()?)?;
+        files.write("correlations.parquet", &parquet::encode(&table)?)?;
+    }
     if trajectory::is_wanted(&study) {
         let table = trajectory::table(&study);
         files.write("trajectory.csv", &table.csv()?)?;

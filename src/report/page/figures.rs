@@ -176,7 +176,7 @@ fn greys(study: &Study) -> String {
 }
 
 /// Names for narrow screens, where figures have no room for them.
-fn legend(study: &Study) -> Markup {
+pub fn legend(study: &Study) -> Markup {
     html! {
         ul.legend {
             @for (k, config, _) in study.plotted().filter(|(_, config, _)| config.colour.is_some()) {

@@ -129,6 +129,12 @@ fn files(study: &Study) -> Markup {
     if !study.results.certificates.is_empty() {
         tables.push(certified);
     }
+    if !study.results.measures.is_empty() {
+        tables.push((
+            "correlations",
+            "dx, dp, product and bound against robust accuracy, over trials and configurations",
+        ));
+    }
     html! {
         ul.files {
             @for (name, what) in tables {

@@ -1,5 +1,6 @@
 //! The page: one file that opens from disk, with its style, its script and its figures inside.
 
+mod correlations;
 mod figures;
 mod headline;
 mod made;
@@ -54,6 +55,7 @@ pub fn render(study: &Study, costs: &[CostRow], provenance: &Provenance) -> Mark
                         @if study.comparisons.compared.len() > 1 { (statistics::comparisons(study)) }
                     }
                     (uncertainty::section(study))
+                    @if !study.frontier.candidates.is_empty() { (correlations::section(study)) }
                     (table::section(study))
                     @if !study.curves.is_empty() { (trust::section(study)) }
                     (made::section(study, costs, provenance))

@@ -36,7 +36,7 @@ pub fn hypervolume(study: &Study) -> Markup {
 }
 
 /// What is shown at one epsilon only; the script shows another.
-fn at(study: &Study, e: usize, content: Markup) -> Markup {
+pub fn at(study: &Study, e: usize, content: Markup) -> Markup {
     html! { div data-e=(e) hidden[e != study.focus] { (content) } }
 }
 

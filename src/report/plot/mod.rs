@@ -11,6 +11,7 @@ mod label;
 mod paper;
 mod plane;
 mod scale;
+pub mod scatter;
 mod tradeoff;
 pub mod trajectory;
 pub mod volume;
