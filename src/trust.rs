@@ -30,6 +30,8 @@ pub struct Trust {
     pub random_outputs: bool,
     /// An example's outputs depended on the rest of its batch, as in train mode.
     pub batch_dependent: bool,
+    /// A module was saved in train mode, where it answers otherwise than in eval mode, in which it is evaluated.
+    pub train_mode: bool,
     /// The outputs were probabilities instead of logits.
     pub softmax_outputs: bool,
     /// A DLR loss was asked for, and there were too few classes for it: cross-entropy took its place.
@@ -64,6 +66,7 @@ impl Trust {
         self.outside_box += other.outside_box;
         self.random_outputs |= other.random_outputs;
         self.batch_dependent |= other.batch_dependent;
+        self.train_mode |= other.train_mode;
         self.softmax_outputs |= other.softmax_outputs;
         self.replaced_loss |= other.replaced_loss;
         self.labels.resize(self.labels.len().max(other.labels.len()), 0);

@@ -37,13 +37,14 @@ pub enum Check {
     Refuted,
     RandomOutputs,
     BatchDependent,
+    TrainMode,
     Softmax,
     OutsideBox,
     ReplacedLoss,
 }
 
 impl Check {
-    pub const ALL: [Check; 11] = [
+    pub const ALL: [Check; 12] = [
         Check::ZeroGradients,
         Check::BlackBox,
         Check::Late,
@@ -52,6 +53,7 @@ impl Check {
         Check::Refuted,
         Check::RandomOutputs,
         Check::BatchDependent,
+        Check::TrainMode,
         Check::Softmax,
         Check::OutsideBox,
         Check::ReplacedLoss,
@@ -68,6 +70,7 @@ impl Check {
             Check::Refuted => "refuted",
             Check::RandomOutputs => "random_outputs",
             Check::BatchDependent => "batch_dependent",
+            Check::TrainMode => "train_mode",
             Check::Softmax => "softmax_outputs",
             Check::OutsideBox => "outside_box",
             Check::ReplacedLoss => "replaced_loss",
@@ -116,6 +119,7 @@ impl Check {
             Check::OutsideBox => Some(facts.outside_box as f64),
             Check::RandomOutputs => flag(facts.random_outputs),
             Check::BatchDependent => flag(facts.batch_dependent),
+            Check::TrainMode => flag(facts.train_mode),
             Check::Softmax => flag(facts.softmax_outputs),
             Check::ReplacedLoss => flag(facts.replaced_loss),
             Check::BlackBox | Check::AboveChance => None,
@@ -146,6 +150,7 @@ impl Check {
             Check::Refuted => "What the attack finds is confirmed",
             Check::RandomOutputs => "The same images give the same outputs",
             Check::BatchDependent => "An image's outputs do not depend on its batch",
+            Check::TrainMode => "Modules were saved in eval mode",
             Check::Softmax => "Outputs are logits",
             Check::OutsideBox => "Pixels lie in [0,1]",
             Check::ReplacedLoss => "Every attack climbed the loss it was asked to",
@@ -189,6 +194,9 @@ impl Check {
             Check::BatchDependent => {
                 "This is how a network in train mode behaves: its statistics come from the batch, and the numbers from the company an image is in."
             }
+            Check::TrainMode => {
+                "It is evaluated in eval mode, and answers otherwise here than in the program that saved it."
+            }
             Check::Softmax => {
                 "Probabilities round to 0 and 1 and their gradients to zero, which hides what a stronger attack would find."
             }
@@ -216,7 +224,7 @@ impl Check {
             Check::Refuted | Check::RandomOutputs => {
                 "Evaluate in eval mode; for a network that is random by design, average over draws inside it and use `autoattack: {version: rand}`."
             }
-            Check::BatchDependent => "Export the network in eval mode (`module.eval()`).",
+            Check::BatchDependent | Check::TrainMode => "Export the network in eval mode (`module.eval()`).",
             Check::Softmax => "Remove the softmax: hand over logits.",
             Check::OutsideBox => "Scale the images to [0,1], and put normalisation into the model.",
             Check::ReplacedLoss => "Nothing more can be done with this loss; add `square` as a second opinion.",
@@ -378,6 +386,7 @@ mod tests {
         assert_eq!(with(&|t| t.refuted = 1), second(Check::Refuted));
         assert_eq!(with(&|t| t.random_outputs = true), second(Check::RandomOutputs));
         assert_eq!(with(&|t| t.batch_dependent = true), second(Check::BatchDependent));
+        assert_eq!(with(&|t| t.train_mode = true), second(Check::TrainMode));
         assert_eq!(with(&|t| t.softmax_outputs = true), second(Check::Softmax));
         assert_eq!(with(&|t| t.outside_box = 3), second(Check::OutsideBox));
         assert_eq!(with(&|t| t.replaced_loss = true), second(Check::ReplacedLoss));

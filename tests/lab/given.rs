@@ -157,6 +157,10 @@ fn what_is_odd_about_a_module_is_noticed() {
     assert_eq!(facts("random.pt"), Facts { random_outputs: true, ..none });
     assert_eq!(facts("train_mode.pt"), Facts { train_mode: true, ..none });
     assert_eq!(facts("softmax.pt").notes().len(), 1);
+    // An evaluation notices too.
+    let weights = import("train_mode.pt").unwrap().checkpoints[0].weights.clone();
+    let question = evaluation(scripted(), Norm::Linf, Attack::Fgsm {}, &[0.1], [0, 16]);
+    assert!(run_evaluation(&question, &digits(), &weights, &[]).trust.train_mode);
     // A network of our own can return no probabilities, but the facts do not ask whose it is.
     let own = Network::initialised(
         &crate::lab::models::architecture(&Model::Linear {}, [1, 8, 8], 10).unwrap(),

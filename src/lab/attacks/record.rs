@@ -4,6 +4,7 @@
 use super::flight::Flight;
 use crate::lab::Images;
 use crate::lab::models::Network;
+use crate::lab::models::inspect::inspect;
 use epsweep::outcome::Level;
 use epsweep::plan::question::EvaluateQuestion;
 use epsweep::spec::{Attack, AttackLoss, Witnesses};
@@ -58,6 +59,7 @@ impl Record {
         let labels = Vec::<i64>::try_from(&images.labels).expect("labels are one row of integers");
         let count = labels.len();
         let mut trust = probe(|batch| network.forward(batch), images);
+        trust.train_mode = network.is_module() && inspect(network, &some(images)).is_ok_and(|facts| facts.train_mode);
         trust.members = members.iter().map(member).collect();
         trust.labels = vec![0; classes as usize];
         labels.iter().for_each(|&label| trust.labels[label as usize] += 1);
@@ -165,12 +167,16 @@ fn member(attack: &Attack) -> MemberTrust {
     MemberTrust { name: name.into(), steps: steps.into(), restarts: restarts.into(), ..MemberTrust::default() }
 }
 
+fn some(images: &Images) -> Tensor {
+    images.pixels.narrow(0, 0, images.count().min(PROBED))
+}
+
 /// Tries a network on a few images: whether it answers at random, with probabilities, or depending on
 /// the rest of a batch; and whether the images lie in the box.
 pub fn probe(network: impl Fn(&Tensor) -> Tensor, images: &Images) -> Trust {
     let pixels = &images.pixels;
     let outside = pixels.ge(0.0).logical_and(&pixels.le(1.0)).logical_not().sum(Kind::Int64);
-    let batch = pixels.narrow(0, 0, images.count().min(PROBED));
+    let batch = some(images);
     let outputs = network(&batch);
     let apart = |a: &Tensor, b: &Tensor| {
         let size = 1.0 + a.abs().amax([0, 1], false).double_value(&[]);
