@@ -5,10 +5,11 @@
 //! ```
 //!
 //! A measure is taken of *units*: test examples where each has a domain of its own, classes
-//! otherwise. A task answers for some units, and answers of the same measure of one checkpoint are
+//! otherwise; class regions are one unit. A task answers for some units, and answers of the same measure of one checkpoint are
 //! joined in the order of their units.
 
 pub mod moments;
+pub mod regions;
 pub mod uncertainty;
 
 pub use moments::GROUPS;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum MeasureAnswer {
     Uncertainty(uncertainty::Answer),
+    Regions(regions::Answer),
 }
 
 impl MeasureAnswer {
@@ -32,6 +34,8 @@ impl MeasureAnswer {
     pub fn check(&self, question: &MeasureQuestion) -> Result<(), String> {
         match (self, &question.measure) {
             (MeasureAnswer::Uncertainty(answer), Measure::Uncertainty(_)) => answer.check(question.units),
+            (MeasureAnswer::Regions(answer), Measure::Regions(asked)) => answer.check(asked.points),
+            _ => Err("the answer is to another measure".into()),
         }
     }
 }
@@ -40,18 +44,21 @@ impl MeasureAnswer {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Measured {
     Uncertainty(uncertainty::Answer),
+    Regions(regions::Answer),
 }
 
 impl Measured {
     /// Joins the answers of all tasks, in the order of their units; `None` where there are none.
     pub fn join(answers: Vec<MeasureAnswer>) -> Option<Measured> {
-        let mut whole: Option<uncertainty::Answer> = None;
-        for MeasureAnswer::Uncertainty(answer) in answers {
-            match &mut whole {
-                Some(whole) => whole.append(answer),
-                None => whole = Some(answer),
+        let mut whole: Option<Measured> = None;
+        for answer in answers {
+            match (&mut whole, answer) {
+                (Some(Measured::Uncertainty(whole)), MeasureAnswer::Uncertainty(answer)) => whole.append(answer),
+                (_, MeasureAnswer::Uncertainty(answer)) => whole = Some(Measured::Uncertainty(answer)),
+                // One task answers for all of a checkpoint's maps.
+                (_, MeasureAnswer::Regions(answer)) => whole = Some(Measured::Regions(answer)),
             }
         }
-        whole.map(Measured::Uncertainty)
+        whole
     }
 }

@@ -95,6 +95,10 @@ pub fn measure(model: &Model, measure: &Measure, data: &DataInfo) -> f64 {
         Measure::Uncertainty(asked) => {
             f64::from(asked.samples) * (forward(model, data) * (1.0 + BACKWARD) + features * PER_MOMENTS)
         }
+        Measure::Regions(asked) => {
+            let maps = if asked.epsilon > 0.0 { 2.0 } else { 1.0 };
+            maps * f64::from(asked.points).powi(2) * forward(model, data)
+        }
     }
 }
 

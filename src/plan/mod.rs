@@ -127,10 +127,10 @@ impl Plan {
         if examples > available {
             return Err(PlanError::TooFewExamples { asked: examples, available, data: data.id.name });
         }
-        let many = |measure: &&NamedMeasure| measure.is_per_example() && measure.examples > available;
-        if let Some(NamedMeasure { name, examples, .. }) = sweep.measures.iter().find(many) {
-            let (measure, data) = (name.clone(), data.id.name);
-            return Err(PlanError::TooFewToMeasure { measure, asked: *examples, available, data });
+        let many = |measure: &&NamedMeasure| measure.least_examples() > available;
+        if let Some(named) = sweep.measures.iter().find(many) {
+            let (measure, asked, data) = (named.name.clone(), named.least_examples(), data.id.name);
+            return Err(PlanError::TooFewToMeasure { measure, asked, available, data });
         }
         let sweep = with_content(sweep, &data);
         let mut plan = Plan { sweep: sweep.clone(), data, examples, trials: Vec::new(), tasks: Vec::new() };
@@ -206,7 +206,7 @@ impl Plan {
     fn add_measures(&mut self, trial: &Trial, position: u32, evaluated: &[u32]) {
         for (index, named) in self.sweep.measures.clone().iter().enumerate() {
             let own = named.epochs.as_ref().map(|epochs| epochs.of(trial.recipe.epochs));
-            let units = if named.is_per_example() { named.examples } else { self.data.classes };
+            let units = named.units(self.data.classes);
             let per_unit = cost::measure(&trial.recipe.model, &named.measure, &self.data);
             let shard = cost::measure_shard(per_unit, &self.data);
             for &epoch in own.as_deref().unwrap_or(evaluated) {

@@ -18,6 +18,7 @@ mod input;
 mod page;
 mod parquet;
 mod plot;
+mod regions;
 mod statistics;
 mod study;
 mod table;
@@ -86,6 +87,7 @@ pub fn write(
     }
     // Of an earlier report, whose configurations had several epochs.
     files.remove(&["trajectory.svg"])?;
+    regions::write(&study, &mut files)?;
     for (name, svg) in plot::files(&study) {
         files.write(name, svg.as_bytes())?;
     }

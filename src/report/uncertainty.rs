@@ -71,15 +71,17 @@ pub fn of_checkpoint<'a>(
     checkpoint: &'a CheckpointResults,
 ) -> impl Iterator<Item = (usize, &'a NamedMeasure, &'a Uncertainty, &'a Answer)> {
     results.measures.iter().zip(&checkpoint.measured).enumerate().filter_map(|(at, (named, measured))| {
-        let Some(Measured::Uncertainty(answer)) = measured else { return None };
-        let Measure::Uncertainty(asked) = &named.measure;
+        let (Some(Measured::Uncertainty(answer)), Measure::Uncertainty(asked)) = (measured, &named.measure) else {
+            return None;
+        };
         Some((at, named, asked, answer))
     })
 }
 
 /// Writes the tables, or removes those of an earlier report where nothing is measured any more.
 pub fn write(study: &Study, files: &mut Files<'_>) -> Result<(), ReportError> {
-    if study.results.measures.is_empty() {
+    let asked = |named: &NamedMeasure| matches!(named.measure, Measure::Uncertainty(_));
+    if !study.results.measures.iter().any(asked) {
         return files.remove(&["uncertainty.csv", "uncertainty.parquet", "uncertainty_features.parquet"]);
     }
     let table = table(study);

@@ -8,6 +8,7 @@ use super::document::fields;
 use super::epochs;
 use super::error::{Problem, Problems, Span, join};
 use super::format;
+use super::regions::{self, Regions};
 use super::sweep::EvalEpochs;
 use super::yaml::{Entry, Kind, Map, Node};
 use schemars::JsonSchema;
@@ -19,6 +20,7 @@ use std::rc::Rc;
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Measure {
     Uncertainty(Uncertainty),
+    Regions(Regions),
 }
 
 /// The uncertainty relation of the network's loss: docs/uncertainty.md.
@@ -102,15 +104,36 @@ pub struct NamedMeasure {
 }
 
 impl NamedMeasure {
+    /// How many units it is taken of, on data of so many classes.
+    pub fn units(&self, classes: u32) -> u32 {
+        match &self.measure {
+            Measure::Regions(_) => 1,
+            Measure::Uncertainty(_) if self.is_per_example() => self.examples,
+            Measure::Uncertainty(_) => classes,
+        }
+    }
+
+    /// The smallest test set on which it can be taken.
+    pub fn least_examples(&self) -> u32 {
+        match &self.measure {
+            Measure::Regions(asked) => {
+                asked.images.map_or(3, |images| images.iter().fold(3, |most, at| most.max(at.saturating_add(1))))
+            }
+            Measure::Uncertainty(_) if self.is_per_example() => self.examples,
+            Measure::Uncertainty(_) => 0,
+        }
+    }
+
     /// Whether it looks at test examples one by one; otherwise at classes.
     pub fn is_per_example(&self) -> bool {
         match &self.measure {
             Measure::Uncertainty(asked) => asked.domain == Domain::Box,
+            Measure::Regions(_) => false,
         }
     }
 }
 
-pub(super) const KINDS: [&str; 1] = ["uncertainty"];
+pub(super) const KINDS: [&str; 2] = ["uncertainty", "regions"];
 pub(super) const UNCERTAINTY_KEYS: [&str; 7] = ["domain", "radius", "samples", "loss", "clip", "examples", "epochs"];
 
 const DEFAULT_RADIUS: f64 = 0.1;
@@ -171,11 +194,14 @@ fn kinds(item: &Rc<Node>, problems: &mut Problems) -> Option<Vec<Kinds>> {
 fn read_kind(kind: &str, place: Span, content: Option<&Rc<Node>>, problems: &mut Problems) -> Option<NamedMeasure> {
     let nothing = Node::new(place, Kind::Map(Map::new()));
     let node = content.filter(|node| !node.is_null()).unwrap_or(&nothing);
-    if kind != "uncertainty" {
-        problems.push(unknown("measure", kind, &KINDS).at(place));
-        return None;
+    match kind {
+        "uncertainty" => uncertainty(node, problems),
+        "regions" => regions::read(node, problems),
+        _ => {
+            problems.push(unknown("measure", kind, &KINDS).at(place));
+            None
+        }
     }
-    uncertainty(node, problems)
 }
 
 fn uncertainty(node: &Rc<Node>, problems: &mut Problems) -> Option<NamedMeasure> {

@@ -29,6 +29,7 @@ pub mod measure;
 pub mod method;
 mod pattern;
 pub mod recipe;
+pub mod regions;
 mod schema;
 mod section;
 mod settings;
@@ -47,6 +48,7 @@ pub use load::{load, load_with_warnings};
 pub use measure::{Domain, Measure, MeasuredLoss, NamedMeasure, Uncertainty};
 pub use method::*;
 pub use recipe::*;
+pub use regions::{Plane, Regions};
 pub use schema::schema;
 pub use sweep::*;
 

@@ -9,6 +9,7 @@ use super::inputs::{Normalization, Normalize};
 use super::measure::{Domain, MeasuredLoss};
 use super::method::{Augment, Awp, Method, Precision, StopEarly};
 use super::recipe::{Model, Norm, Optimizer, Schedule};
+use super::regions::Plane;
 use super::section::Section;
 use super::sweep::{Dataset, Witnesses};
 use schemars::generate::SchemaSettings;
@@ -172,7 +173,7 @@ enum MeasureSpelling {
 #[schemars(untagged)]
 #[allow(dead_code, reason = "a description for editors; only its schema is used")]
 enum MeasureItem {
-    #[schemars(with = "UncertaintyWord")]
+    #[schemars(with = "MeasureWord")]
     Name,
     Kinds(MeasureKinds),
 }
@@ -182,6 +183,31 @@ enum MeasureItem {
 #[allow(dead_code, reason = "a description for editors; only its schema is used")]
 pub(super) struct MeasureKinds {
     uncertainty: Option<UncertaintyFields>,
+    regions: Option<RegionsFields>,
+}
+
+/// Maps of the classes that are named on a plane of images, before and after an attack on them.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[allow(dead_code, reason = "a description for editors; only its schema is used")]
+pub(super) struct RegionsFields {
+    /// `images` when absent.
+    plane: Option<Plane>,
+    /// The three test images that span the plane; the first of each of three classes when absent.
+    images: Option<[u32; 3]>,
+    /// Points along each side of a map; 96 when absent.
+    #[schemars(range(min = 8, max = 256))]
+    points: Option<u32>,
+    /// Of the attack (PGD) on the images; 0.1 when absent, 0 for no second map.
+    #[schemars(range(min = 0))]
+    epsilon: Option<f64>,
+    /// Of that attack; 40 when absent.
+    #[schemars(range(min = 1, max = 10_000))]
+    steps: Option<u32>,
+    /// Of that attack.
+    norm: Option<Norm>,
+    /// Epochs whose weights are mapped; those of `evaluate` when absent.
+    epochs: Option<Epochs>,
 }
 
 /// The uncertainty relation of the loss: dx, dp, their product and its bound.
@@ -263,7 +289,7 @@ macro_rules! written_schema {
 
 written_schema!(FinalWord, |_| json_schema!({"const": "final"}));
 
-written_schema!(UncertaintyWord, |_| json_schema!({"const": "uncertainty"}));
+written_schema!(MeasureWord, |_| json_schema!({"enum": super::measure::KINDS}));
 
 written_schema!(NoneWord, |_| json_schema!({"const": "none"}));
 

@@ -14,6 +14,7 @@ evaluate: {epochs: [1, final], epsilons: [0, 0.1], attacks: [fgsm]}
 measure:
   - uncertainty: {radius: 0.2, samples: 2048, examples: 30}
   - uncertainty: {domain: plane, samples: 512, epochs: [final]}
+  - regions: {points: 32}
 ";
 
 type Row = BTreeMap<String, String>;
@@ -29,7 +30,7 @@ fn number(row: &Row, column: &str) -> f64 {
 #[test]
 fn one_worker_two_workers_and_a_killed_run_measure_the_same() {
     let folder = Folder::with(MEASURED);
-    let report = ["uncertainty.csv", "curves.csv", "uncertainty_features.parquet"];
+    let report = ["uncertainty.csv", "curves.csv", "uncertainty_features.parquet", "regions.csv", "regions.svg"];
     let read = |out: &str| report.map(|file| std::fs::read(folder.path().join(out).join("report").join(file)).unwrap());
     folder.epsweep(&["run", "sweep.yaml", "--workers", "1", "--out", "one"]).expect(0);
     folder.epsweep(&["run", "sweep.yaml", "--workers", "2", "--out", "two"]).expect(0);
@@ -44,7 +45,10 @@ fn one_worker_two_workers_and_a_killed_run_measure_the_same() {
     folder.epsweep(&["run", "sweep.yaml", "--workers", "2", "--out", "rough"]).expect(0);
     assert!(read("one") == read("rough"), "and after a worker and then all were killed");
     let tasks = rows(&folder, "rough/report/costs.csv").iter().filter(|row| row["kind"] == "measure").count();
-    assert_eq!(tasks, 8 + 4, "boxes at two epochs of four trials, planes at one");
+    assert_eq!(tasks, 8 + 4 + 8, "boxes and maps at two epochs of four trials, planes at one");
+    let maps = rows(&folder, "one/report/regions.csv");
+    assert_eq!(maps.len(), 2 * 8, "before and after the attack");
+    assert!(maps.iter().all(|row| row["points"] == "32" && number(row, "confidence") > 0.1));
 
     let table = rows(&folder, "one/report/uncertainty.csv");
     let count = |domain: &str| table.iter().filter(|row| row["domain"] == domain).count();
@@ -77,7 +81,7 @@ fn measures_are_reused_and_a_loss_of_zero_fails_nothing() {
     assert!(!before.to_lowercase().contains("nan") && !before.contains("inf"), "{before}");
     folder
         .write("fewer.yaml", &strong.replace("\n  - uncertainty: {domain: plane, samples: 512, epochs: [final]}", ""));
-    folder.epsweep(&["run", "fewer.yaml", "--out", "out"]).expect(0).says(&["10 tasks, 10 of them already answered"]);
+    folder.epsweep(&["run", "fewer.yaml", "--out", "out"]).expect(0).says(&["14 tasks, 14 of them already answered"]);
 }
 
 #[test]

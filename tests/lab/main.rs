@@ -17,6 +17,7 @@ mod golden_norms;
 mod mnist;
 mod models;
 mod options;
+mod regions;
 mod setting;
 mod training;
 mod uncertainty;

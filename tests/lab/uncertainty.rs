@@ -34,7 +34,9 @@ fn question(asked: &Uncertainty, units: [u32; 2]) -> MeasureQuestion {
 
 fn run(question: &MeasureQuestion, data: &LabData, weights: &[u8]) -> Result<Answer, LabError> {
     let request = MeasureRequest { question, data, weights, device: Device::Cpu };
-    let MeasureAnswer::Uncertainty(answer) = measure(request, &mut Patience::default())?.answer;
+    let MeasureAnswer::Uncertainty(answer) = measure(request, &mut Patience::default())?.answer else {
+        panic!("uncertainty was asked for")
+    };
     assert_eq!(MeasureAnswer::Uncertainty(answer.clone()).check(question), Ok(()), "the coordinator would take it");
     Ok(answer)
 }

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`domain`] | boxes and planes: from random numbers to images, and from gradients back |
+//! | [`regions`] | draws maps of what a network names on a plane |
 //! | [`uncertainty`] | samples a loss and its gradient on them |
 //!
 //! Arithmetic without a network is in [`epsweep::measure`]. Units (test examples or classes) are
@@ -10,6 +11,7 @@
 //! that an answer depends on neither shard nor company.
 
 pub mod domain;
+pub mod regions;
 pub mod uncertainty;
 
 use super::error::guarded;
@@ -57,6 +59,10 @@ fn measure_inner(request: MeasureRequest, watch: &mut dyn Watch) -> Result<Measu
         Measure::Uncertainty(asked) => {
             let sampler = uncertainty::Sampler::new(asked, question, data, &network, device)?;
             MeasureAnswer::Uncertainty(sampler.run(&mut passes, watch)?)
+        }
+        Measure::Regions(asked) => {
+            let surveyor = regions::Surveyor { asked, data, network: &network, device };
+            MeasureAnswer::Regions(surveyor.run(&mut passes, watch)?)
         }
     };
     passes.examples = u64::from(question.units[1] - question.units[0]);

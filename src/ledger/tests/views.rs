@@ -167,7 +167,7 @@ fn measures_are_there_when_all_of_their_units_are() {
     story.run_some(usize::MAX);
     let all = done(&story);
     assert_eq!(all.len(), 4, "one per trial, at the last epoch");
-    let Measured::Uncertainty(answer) = &all[0];
+    let Measured::Uncertainty(answer) = &all[0] else { panic!("uncertainty was asked for") };
     let dx: Vec<_> = answer.units.iter().map(|unit| unit.figures.map(|figures| figures.dx.value)).collect();
     let expected: Vec<_> = (0..40).map(|unit| (unit != 5).then_some(f64::from(unit))).collect();
     assert_eq!(dx, expected, "every unit once, in order");

@@ -53,6 +53,7 @@ pub fn render(study: &Study, costs: &[CostRow], provenance: &Provenance) -> Mark
                         (uncertainty::trajectories(study))
                         @if study.reach() > 0.0 { (statistics::hypervolume(study)) }
                         @if study.comparisons.compared.len() > 1 { (statistics::comparisons(study)) }
+                        (crate::report::regions::section(study))
                     }
                     (uncertainty::section(study))
                     @if !study.frontier.candidates.is_empty() { (correlations::section(study)) }

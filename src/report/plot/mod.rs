@@ -10,6 +10,7 @@ mod frontier;
 mod label;
 mod paper;
 mod plane;
+mod regions;
 mod scale;
 pub mod scatter;
 mod tradeoff;
@@ -19,7 +20,8 @@ pub mod volume;
 pub use band::bands;
 pub use curves::{DASHES, attacks, curves};
 pub use frontier::frontier;
-pub use paper::{FIGURE_CSS, files};
+pub use paper::{FIGURE_CSS, files, regions_sheet};
+pub use regions::maps;
 pub use scale::{Size, clean};
 pub use tradeoff::tradeoff;
 

@@ -3,11 +3,13 @@
 use super::curves;
 use super::frontier::texts;
 use super::plane::Plane;
+use super::regions::maps;
 use super::scale::{Px, Size};
 use super::tradeoff::{epochs, named, trails};
 use super::trajectory::{PANEL, Trajectories};
 use super::{clean, colour_class};
 use crate::report::format::{counted, norm, short_epsilon};
+use crate::report::regions;
 use crate::report::study::Study;
 use maud::{Markup, html};
 
@@ -20,6 +22,30 @@ pub fn files(study: &Study) -> Vec<(&'static str, String)> {
     ];
     files.extend(Trajectories::new(study).map(|all| ("trajectory.svg", trajectory_sheet(study, &all))));
     files
+}
+
+/// All maps of class regions, one figure under the other.
+pub fn regions_sheet(study: &Study) -> String {
+    let figures = regions::figures(study);
+    let (mut height, mut width) = (52.0, 480.0_f64);
+    let mut parts = Vec::new();
+    for chosen in &figures {
+        let (markup, wide, below) = maps(chosen, height + 32.0);
+        parts.push((height, regions::caption(chosen), markup));
+        (height, width) = (below + 22.0, width.max(wide));
+    }
+    let content = html! {
+        @if parts.is_empty() { text.label x="24" y="72" { "Nothing is mapped yet." } }
+        @for (y, caption, markup) in parts {
+            @for (k, line) in caption.iter().enumerate() {
+                text.tick x="24" y=(Px(y + 16.0 * k as f64)) { (clean(line)) }
+            }
+            (markup)
+        }
+    };
+    let title = format!("{}: class regions", study.results.sweep);
+    let foot = "Colour: class that is named; pale: unsure. Rings: images with their true class, dashed where misnamed.";
+    sheet(width.max(720.0), height + 40.0, &title, foot, content)
 }
 
 /// Rules for the marks, shared with the page, which sets the colours as properties.

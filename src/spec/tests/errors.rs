@@ -77,6 +77,9 @@ refused! {
     measure_of_no_example: with("measure: {uncertainty: {examples: 0}}");
     measure_of_a_plane_with_a_radius: with("measure: {uncertainty: {domain: plane, radius: 0.1, examples: 5, clip: false}}");
     measure_twice: with("measure: [uncertainty, {uncertainty: {examples: 7}}]");
+    regions_through_one_image_twice: with("measure: {regions: {images: [4, 2, 4]}}");
+    regions_of_a_million_points: with("measure: {regions: {points: 1000, steps: 0, epsilon: 8}}");
+    regions_of_components_and_images: with("measure: {regions: {plane: components, images: [1, 2, 3], epsilon: 0.1}}");
     measure_that_is_a_number: with("measure: [3]");
     measure_of_nothing: with("measure: []");
     measure_at_epochs_that_never_come: with("measure: {uncertainty: {epochs: [7]}}");

@@ -3,7 +3,7 @@
 use super::{around, outcome, render, sweep, with};
 use crate::spec::{
     Attack, AttackLoss, Augment, AutoattackVersion, Awp, Certificate, Dataset, Domain, Effort, EvalEpochs, Measure,
-    MeasuredLoss, Method, Model, Norm, Optimizer, Schedule, Search, Uncertainty,
+    MeasuredLoss, Method, Model, Norm, Optimizer, Plane, Regions, Schedule, Search, Uncertainty,
 };
 use std::path::Path;
 
@@ -253,6 +253,19 @@ fn a_measure_has_defaults_and_a_name() {
     assert_eq!(two[1].name, "uncertainty(domain=plane)");
     assert_eq!(two[1].measure, Measure::Uncertainty(Uncertainty { domain: Domain::Plane, radius: None, ..asked }));
     assert_eq!(two[0].epochs.as_ref().map(|epochs| epochs.of(3)), Some(vec![2]));
+}
+
+#[test]
+fn maps_of_regions_have_defaults_too() {
+    let measures = |text: &str| sweep(&with(&format!("measure: {text}"))).measures;
+    let plain = measures("regions");
+    let asked = Regions { plane: Plane::Images, images: None, points: 96, epsilon: 0.1, steps: 40, norm: Norm::Linf };
+    assert_eq!((plain[0].name.as_str(), &plain[0].measure), ("regions", &Measure::Regions(asked.clone())));
+    let both = measures("{uncertainty: {}, regions: {images: [7, 0, 3], epochs: [1]}}");
+    let through = Measure::Regions(Regions { images: Some([7, 0, 3]), ..asked.clone() });
+    assert!(both.iter().any(|named| named.measure == through && named.least_examples() == 8));
+    let [components] = &measures("{regions: {plane: components}}")[..] else { panic!("one") };
+    assert_eq!(components.measure, Measure::Regions(Regions { plane: Plane::Components, epsilon: 0.0, ..asked }));
 }
 
 #[test]
