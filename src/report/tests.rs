@@ -5,6 +5,8 @@ use crate::frontier::results::{CertificateName, TrialStatus};
 use crate::frontier::synthetic::{Behaviour, Shape, study, sweep};
 use crate::outcome::Level;
 
+mod measures;
+
 fn provenance() -> Provenance {
     Provenance {
         yaml: "name: digits-tradeoff\ndataset: digits\ntrial:\n  method: natural\n  epochs: 20\ngrid:\n  - {model: [mlp, smallcnn]}\n  - {method: [natural, {pgd: {epsilon: 0.1}}, {pgd: {epsilon: 0.2}}, {trades: {epsilon: 0.1, beta: 6}}]}\nseeds: 3\nevaluate:\n  epochs: [1, 5, final]\n  epsilons: {linspace: [0, 0.3, 11]}\n  attacks: [fgsm, {pgd: {steps: 40, restarts: 5}}, autoattack]\n".into(),
