@@ -108,7 +108,7 @@ fn measure(study: &Study, ones: &[&At]) -> Markup {
     html! {
         h3 { (clean(&first.named.name)) }
         div.scroll {
-            table {
+            table.spreads {
                 thead { tr {
                     th scope="col" { "Configuration" }
                     @for heading in ["Epoch", "Networks", "dx", "dp", "Product", "Bound |C|"] { th scope="col" { (heading) } }
