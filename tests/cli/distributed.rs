@@ -48,9 +48,11 @@ fn a_worker_killed_in_mid_training_changes_nothing() {
 fn a_worker_outlives_its_coordinator() {
     let folder = Folder::with(SLOW);
     let (mut coordinator, address) = folder.serve(&[]);
-    let mut worker = folder.worker(&address, "patient", &[]);
+    let mut worker = folder.worker(&address, "patient", &["--log-file", "state/logs/patient.jsonl"]);
     folder.epsweep(&["submit", "sweep.yaml", "--to", &address]).expect(0);
-    folder.wait_for("a task under way", || !folder.log_lines("state", &["\"leased\""]).is_empty());
+    // Begun, not merely leased: a lease whose reply the kill cuts off is granted again, rightly.
+    let epochs = || folder.log_lines("state", &["\"message\":\"epoch\""]).len();
+    folder.wait_for("a training under way", || epochs() > 0);
     coordinator.kill();
     std::thread::sleep(std::time::Duration::from_millis(1500));
     assert!(worker.is_running(), "it waits");
@@ -62,6 +64,7 @@ fn a_worker_outlives_its_coordinator() {
     let costs = folder.costs("state/reports/slow");
     assert_eq!(costs.iter().filter(|row| row["kind"] == "train").count(), 3);
     assert!(costs.iter().all(|row| row["attempt"] == "1"), "nothing was done twice: {costs:?}");
+    assert_eq!(epochs(), 3 * 9, "no epoch was trained twice");
 
     coordinator.kill();
     let _coordinator = folder.start(&["serve", "--listen", &address, "--state", "state"]);
