@@ -1,0 +1,239 @@
+//! What the services ask of the core: each runs on its thread, and is answered once it is durable.
+
+use super::super::answer::Answer;
+use super::super::live::LiveSweep;
+use super::super::prepare::Prepared;
+use super::{Core, unix_ms};
+use crate::engine::{Admission, Effect, Event, Failure, Grant, Lease, Status, SweepId, SweepState, Verdict};
+use crate::ledger::{Cost, LedgerError, NewSweep, WorkerInfo};
+use crate::plan::{CertifyQuestion, MeasureQuestion, Plan, Question, TaskKey};
+use crate::proto;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+impl Core {
+    /// Admits a sweep in place of any earlier one of its name.
+    pub fn submit(&mut self, prepared: &Prepared) -> proto::SubmitResponse {
+        let plan = &prepared.plan;
+        let name = &plan.sweep.name;
+        let earlier: Vec<_> =
+            self.sweeps.values().filter(|live| live.plan.sweep.name == *name).map(|live| live.id).collect();
+        for id in earlier {
+            self.step(Event::Cancel(id));
+        }
+        let new = NewSweep {
+            yaml: &prepared.yaml,
+            source: &prepared.source,
+            base_dir: &prepared.base_dir,
+            plan,
+            at_ms: unix_ms(),
+        };
+        let stored = self.ledger.add_sweep(&new);
+        let id = self.keep(stored);
+        self.admit_live(id, plan.clone(), true);
+        let answered = self
+            .engine
+            .progress(id)
+            .map_or(0, |progress| progress.train.of(Status::Done) + progress.evaluate.of(Status::Done));
+        tracing::info!(sweep = name, trials = plan.trials.len(), tasks = plan.tasks.len(), answered, "sweep submitted");
+        proto::SubmitResponse {
+            sweep: name.clone(),
+            trials: plan.trials.len() as u32,
+            tasks: plan.tasks.len() as u64,
+            answered,
+        }
+    }
+
+    pub(super) fn admit_live(&mut self, id: SweepId, plan: Arc<Plan>, revive: bool) {
+        let admission = Admission::of(&plan, id, revive);
+        self.sweeps.insert(id, LiveSweep::new(id, plan));
+        self.step(Event::Admit(admission));
+    }
+
+    /// Cancels a sweep; returns how many of its tasks will not run, or `None` when there is none of that name.
+    pub fn cancel(&mut self, name: &str) -> Option<u64> {
+        let id = self.find(name).filter(|_| !name.is_empty())?; // an empty name is an unset variable
+        let progress = self.engine.progress(id)?;
+        if progress.state != SweepState::Running {
+            return Some(0);
+        }
+        self.step(Event::Cancel(id));
+        self.finish(id, "cancelled");
+        Some(
+            [progress.train, progress.evaluate]
+                .iter()
+                .map(|c| c.total() - c.of(Status::Done) - c.of(Status::Failed))
+                .sum(),
+        )
+    }
+
+    pub fn register(&mut self, worker: WorkerInfo, running: Vec<Lease>) {
+        let written = self.ledger.store_worker(&worker, unix_ms());
+        self.keep(written);
+        tracing::info!(
+            worker = worker.worker,
+            host = worker.host,
+            slots = worker.slots,
+            device = worker.device,
+            "worker registered"
+        );
+        self.step(Event::Register { worker: worker.worker.into(), slots: worker.slots, running });
+    }
+
+    /// Leases for a worker; `None` when it must register first.
+    pub fn acquire(&mut self, worker: &str, request: u64, free_slots: u32, prefetch: u32) -> Option<Vec<proto::Lease>> {
+        let effects = self.step(Event::Acquire { worker: worker.into(), request, free_slots, prefetch });
+        let mut grants = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::UnknownWorker => return None,
+                Effect::Granted(granted) => grants = granted,
+                _ => {}
+            }
+        }
+        Some(grants.into_iter().filter_map(|grant| self.write_lease(grant)).collect())
+    }
+
+    fn write_lease(&mut self, grant: Grant) -> Option<proto::Lease> {
+        let Grant { lease, sweep, keep, .. } = grant;
+        let live = self.sweeps.get(&sweep)?;
+        let (checkpoint, known) = match live.question(lease.task)? {
+            Question::Train(_) => (String::new(), Vec::new()),
+            Question::Certify(CertifyQuestion { train, epoch, .. })
+            | Question::Measure(MeasureQuestion { train, epoch, .. }) => {
+                let checkpoint = self.ledger.checkpoint(train, epoch);
+                (self.keep(checkpoint).unwrap_or_default(), Vec::new())
+            }
+            Question::Evaluate(question) => {
+                let checkpoint = self.ledger.checkpoint(question.train, question.epoch);
+                let known = self.ledger.known(question.family());
+                let mut known = self.keep(known);
+                known.retain(|known| question.can_build_on(known));
+                (self.keep(checkpoint).unwrap_or_default(), known)
+            }
+        };
+        self.sweeps.get(&sweep)?.lease(lease, keep, checkpoint, known)
+    }
+
+    /// Renews leases; `None` when the worker must register first.
+    pub fn heartbeat(&mut self, worker: &str, running: Vec<Lease>) -> Option<Vec<Lease>> {
+        self.step(Event::Heartbeat { worker: worker.into(), running }).into_iter().find_map(|effect| match effect {
+            Effect::Renewed { revoked } => Some(revoked),
+            _ => None,
+        })
+    }
+
+    /// Takes an answer in. An `Err` says why it cannot be one.
+    pub fn commit(&mut self, request: proto::CommitRequest) -> Result<Verdict, String> {
+        let lease: Lease = request.lease.clone().unwrap_or_default().try_into()?;
+        let live = self.sweeps.values().rev().find(|live| live.position(lease.task).is_some());
+        let Some(live) = live else { return Ok(Verdict::Unwanted) };
+        let question = live.question(lease.task).expect("its position is known");
+        let sweep = live.plan.sweep.name.clone();
+        let (trial, kind) = live.words(lease.task).unwrap_or_default();
+        let answer = Answer::check(&question, request.answer, &self.store)?;
+        let epochs = match &answer {
+            Answer::Train(checkpoints) => Some(checkpoints.iter().map(|checkpoint| checkpoint.epoch).collect()),
+            Answer::Evaluate(_) | Answer::Measure(_) => None,
+        };
+        let (worker, seconds) = (request.worker, request.seconds);
+        let effects = self.step(Event::Commit { worker: worker.as_str().into(), lease, epochs, seconds });
+        let verdict = effects
+            .iter()
+            .find_map(|effect| if let Effect::Verdict(verdict) = effect { Some(*verdict) } else { None })
+            .unwrap_or(Verdict::Unwanted);
+        let (task, attempt) = (lease.task.short(), lease.attempt);
+        tracing::info!(sweep, trial, task, attempt, worker, kind, seconds, verdict = ?verdict, "committed");
+        if verdict == Verdict::Accepted {
+            let passes = request.passes.unwrap_or_default();
+            let cost = Cost {
+                task: lease.task,
+                attempt: lease.attempt,
+                kind: kind.into(),
+                worker,
+                seconds,
+                forwards: passes.forwards,
+                backwards: passes.backwards,
+                examples: passes.examples,
+            };
+            let stored = self.store_answer(lease.task, &answer, &cost);
+            self.keep(stored);
+        }
+        Ok(verdict)
+    }
+
+    fn store_answer(&mut self, task: TaskKey, answer: &Answer, cost: &Cost) -> Result<(), LedgerError> {
+        match answer {
+            Answer::Train(checkpoints) => self.ledger.store_checkpoints(task, checkpoints)?,
+            Answer::Evaluate(levels) => self.ledger.store_levels(task, levels)?,
+            Answer::Measure(answer) => self.ledger.store_measure(task, answer)?,
+        }
+        self.ledger.store_cost(cost)
+    }
+
+    pub fn fail(&mut self, worker: &str, lease: Lease, failure: Failure, message: String) {
+        self.step(Event::Fail { worker: worker.into(), lease, failure, message });
+    }
+
+    pub fn leave(&mut self, worker: &str) {
+        tracing::info!(worker, "worker left");
+        self.step(Event::Leave { worker: worker.into() });
+    }
+
+    /// A worker process is known to be dead: its tasks need not wait for their deadlines.
+    pub fn lost(&mut self, worker: &str) {
+        tracing::warn!(worker, "worker died");
+        self.step(Event::Lost { worker: worker.into() });
+    }
+
+    /// Grants nothing from now on, and tells workers to leave.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        self.woken = true;
+        self.step(Event::Drain);
+    }
+
+    /// The artifact folder cannot be written: everything stops as it does for the ledger.
+    pub fn storage_failed(&mut self, dir: PathBuf, source: std::io::Error) {
+        self.broken.get_or_insert(LedgerError::Unwritable { dir, source });
+    }
+
+    /// The last call before the program ends.
+    pub fn close(&mut self) {
+        let folded = self.ledger.fold();
+        self.keep(folded);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// The newest sweep of that name; the newest of all for an empty name.
+    fn find(&self, name: &str) -> Option<SweepId> {
+        self.sweeps.values().rev().find(|live| name.is_empty() || live.plan.sweep.name == name).map(|live| live.id)
+    }
+
+    pub fn set_report(&mut self, name: &str, report: String) {
+        if let Some(live) = self.find(name).and_then(|id| self.sweeps.get_mut(&id)) {
+            live.report = Some(report);
+            self.woken = true;
+        }
+    }
+
+    pub fn status(&self, name: &str) -> Option<proto::SweepStatus> {
+        let id = self.find(name)?;
+        Some(self.sweeps[&id].status(&self.engine.progress(id)?, self.engine.fleet(), &self.fatal))
+    }
+
+    /// The newest revision of every sweep, oldest first.
+    pub fn list(&self) -> Vec<proto::SweepStatus> {
+        let mut newest = BTreeMap::new();
+        for live in self.sweeps.values() {
+            newest.insert(live.plan.sweep.name.clone(), live.id);
+        }
+        let mut ids: Vec<_> = newest.into_values().collect();
+        ids.sort_unstable();
+        ids.into_iter().filter_map(|id| self.status(&self.sweeps[&id].plan.sweep.name)).collect()
+    }
+}
