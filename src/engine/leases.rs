@@ -156,7 +156,7 @@ impl Engine {
         now: Millis,
         out: &mut Vec<Effect>,
     ) {
-        let verdict = self.judge(lease, epochs.as_deref());
+        let verdict = self.judge(name, lease, epochs.as_deref());
         if verdict == Verdict::Accepted {
             let id = self.by_key[&lease.task];
             let task = &self.tasks[id.0 as usize];
@@ -168,8 +168,8 @@ impl Engine {
     }
 
     /// Any attempt's answer is as good as the newest one's: equal questions have equal answers, so
-    /// a late one is welcome while none is stored.
-    fn judge(&self, lease: Lease, epochs: Option<&[u32]>) -> Verdict {
+    /// a late one is welcome while none is stored. But only from a worker that was given the attempt.
+    fn judge(&self, name: &WorkerId, lease: Lease, epochs: Option<&[u32]>) -> Verdict {
         let Some(&id) = self.by_key.get(&lease.task) else { return Verdict::Unwanted };
         let task = &self.tasks[id.0 as usize];
         if lease.attempt == 0 || lease.attempt > task.attempt {
@@ -180,11 +180,23 @@ impl Engine {
             (Work::Train | Work::Unknown, Some(epochs)) => {
                 let have = self.trains.get(&id).map(|train| &train.have);
                 let news = epochs.iter().any(|epoch| !have.is_some_and(|have| have.contains(epoch)));
-                if news { Verdict::Accepted } else { Verdict::Duplicate }
+                match news {
+                    false => Verdict::Duplicate,
+                    true if self.was_given(name, lease) => Verdict::Accepted,
+                    true => Verdict::Unwanted,
+                }
             }
             _ if task.answered => Verdict::Duplicate,
-            _ => Verdict::Accepted,
+            _ if self.was_given(name, lease) => Verdict::Accepted,
+            _ => Verdict::Unwanted,
         }
+    }
+
+    /// Whether this worker holds the attempt, or held it once.
+    fn was_given(&self, name: &WorkerId, lease: Lease) -> bool {
+        let past = self.by_key.get(&lease.task).and_then(|id| self.given.get(id));
+        self.is_current(name, lease)
+            || past.is_some_and(|past| past.iter().any(|(worker, last)| worker == name && lease.attempt <= *last))
     }
 
     pub(super) fn fail(

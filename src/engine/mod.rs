@@ -66,6 +66,9 @@ pub struct Engine {
     by_key: HashMap<TaskKey, TaskId>,
     trains: HashMap<TaskId, TrainEntry>,
     leases: BTreeMap<TaskId, leases::Held>,
+    /// Who else may still answer: the workers whose lease on a task has ended, each with the last
+    /// attempt it was given. Forgotten once an evaluation is answered.
+    given: HashMap<TaskId, Vec<(WorkerId, u32)>>,
     workers: BTreeMap<WorkerId, leases::Worker>,
     ready: Ready,
     sweeps: BTreeMap<SweepId, SweepEntry>,
@@ -83,6 +86,7 @@ impl Engine {
             by_key: HashMap::new(),
             trains: HashMap::new(),
             leases: BTreeMap::new(),
+            given: HashMap::new(),
             workers: BTreeMap::new(),
             ready: Ready::default(),
             sweeps: BTreeMap::new(),

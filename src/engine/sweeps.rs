@@ -364,6 +364,8 @@ impl Engine {
             train.add_have(epochs);
             train.holder = Some(worker.clone());
             self.reconsider_dependents(id);
+        } else {
+            self.given.remove(&id); // whoever else answers is too late
         }
         self.reconsider(id);
     }
@@ -387,10 +389,14 @@ impl Engine {
     }
 
     fn end_lease(&mut self, id: TaskId) {
-        if let Some(held) = self.leases.remove(&id)
-            && let Some(worker) = self.workers.get_mut(&held.worker)
-        {
+        let Some(held) = self.leases.remove(&id) else { return };
+        if let Some(worker) = self.workers.get_mut(&held.worker) {
             worker.leases.remove(&id);
+        }
+        let given = self.given.entry(id).or_default();
+        match given.iter_mut().find(|(worker, _)| *worker == held.worker) {
+            Some((_, last)) => *last = held.attempt.max(*last),
+            None => given.push((held.worker, held.attempt)),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod holders;
+
 const SECOND: Millis = 1000;
 
 fn key(n: u8) -> TaskKey {
