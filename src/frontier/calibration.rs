@@ -90,8 +90,8 @@ fn coverage(world: &World, seeds: u64, examples: usize) -> [f64; 3] {
 fn check(name: &str, world: World, seeds: u64) {
     let coverage = coverage(&world, seeds, 200);
     println!("{name}: {coverage:?}");
-    // 400 sweeps: the standard error of a coverage of 0.95 is 0.011. A little too wide is honest.
-    assert!(coverage.iter().all(|&c| (0.92..=0.995).contains(&c)), "{name}: {coverage:?}");
+    // 400 sweeps: the standard error of a coverage of 0.95 is 0.011.
+    assert!(coverage.iter().all(|&c| (0.91..=0.98).contains(&c)), "{name}: {coverage:?}");
 }
 
 #[test]

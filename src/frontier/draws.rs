@@ -7,6 +7,7 @@ use super::groups::Group;
 use super::intervals::{Estimate, clopper_pearson};
 use super::pareto;
 use super::results::Results;
+use super::shrink::Shrinkage;
 use crate::outcome::Level;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -43,7 +44,6 @@ impl Draws {
             volumes: vec![0.0; positions * count],
         };
         let mut plane = vec![vec![0.0; groups.len()]; positions];
-        let mut flags = vec![false; groups.len()];
         let mut row = vec![(0.0, 0.0); positions];
         let shares: Vec<Vec<f64>> = groups.iter().map(|group| group.shares(positions)).collect();
         let configs = Stream::of_configs(groups);
@@ -64,14 +64,37 @@ impl Draws {
             }
             let order = pareto::descending(&plane[0]);
             for p in 0..positions {
-                pareto::mark(&order, &plane[0], &plane[p], &mut flags);
                 draws.volumes[p * count + b] = pareto::dominated_area(&order, &plane[0], &plane[p]) as f32;
-                for (c, _) in flags.iter().enumerate().filter(|(_, on)| **on) {
-                    draws.on[c * positions + p] += 1;
-                }
             }
         }
+        draws.count_frontiers(groups);
         draws
+    }
+
+    /// In how many draws each candidate is not dominated: of what the means may truly be, see [`super::shrink`].
+    fn count_frontiers(&mut self, groups: &[Group]) {
+        let means: Vec<Vec<f64>> =
+            groups.iter().map(|group| (0..self.positions).map(|p| group.mean(p)).collect()).collect();
+        let mut flags = vec![false; groups.len()];
+        let (mut clean, mut robust) = (vec![0.0; groups.len()], vec![0.0; groups.len()]);
+        for p in 0..self.positions {
+            let estimates: Vec<[f64; 2]> = means.iter().map(|means| [means[0], means[p]]).collect();
+            let noise =
+                |b: usize, c: usize| [0, p].map(|position| f64::from(self.plain(c, position)[b]) - means[c][position]);
+            let shrinkage = Shrinkage::new(&estimates, self.count, noise);
+            let mut on = vec![0; groups.len()];
+            for b in 0..self.count {
+                for (c, &estimate) in estimates.iter().enumerate() {
+                    [clean[c], robust[c]] = shrinkage.draw(estimate, noise(b, c));
+                    if p == 0 {
+                        robust[c] = clean[c]; // to the last bit: equals must stay equal
+                    }
+                }
+                pareto::mark(&pareto::descending(&clean), &clean, &robust, &mut flags);
+                flags.iter().enumerate().filter(|(_, on)| **on).for_each(|(c, _)| on[c] += 1);
+            }
+            on.into_iter().enumerate().for_each(|(c, on)| self.on[c * self.positions + p] = on);
+        }
     }
 
     /// Accuracy of candidate `c` at `position` in every draw.
@@ -151,7 +174,7 @@ impl Group {
         for (p, value) in row.iter_mut().enumerate() {
             let mean = f64::from(total[p]) / (seeds as f64 * examples);
             let move_by = |scale: f64| (mean + scale * (moved[p] - mean * all)).clamp(0.0, 1.0);
-            *value = (move_by(wide), move_by(plain * shares[p]));
+            *value = (move_by(wide * shares[p]), move_by(plain * shares[p]));
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod intervals;
 pub mod order;
 pub mod pareto;
 pub mod results;
+mod shrink;
 pub mod summary;
 
 #[cfg(test)]

@@ -232,7 +232,7 @@ fn the_frontier_table_keeps_its_columns() {
     insta::assert_snapshot!(read(&written, "frontier.csv"), @r#"
     epsilon,config,model,epoch,seeds,clean_accuracy,clean_low,clean_high,robust_accuracy,robust_low,robust_high,on_frontier,p_on_frontier,n,interval
     0,c0,mlp,1,2,0.750000,0.250000,1.000000,0.750000,0.250000,1.000000,true,1.000000,4,seeds+examples
-    0.1,c0,mlp,1,2,0.750000,0.250000,1.000000,0.625000,0.000000,1.000000,true,1.000000,4,seeds+examples
+    0.1,c0,mlp,1,2,0.750000,0.250000,1.000000,0.625000,0.125000,1.000000,true,1.000000,4,seeds+examples
     0.30000000000000004,c0,mlp,1,2,0.750000,0.250000,1.000000,0.500000,0.000000,1.000000,true,1.000000,4,seeds+examples
     "#);
 }
@@ -249,7 +249,7 @@ fn statistics_have_tables_and_one_seed_is_not_asked_about_others() {
     insta::assert_snapshot!(read(&written, "summary.csv"), @r#"
     config,model,epoch,seeds,n,clean_accuracy,clean_low,clean_high,area,area_low,area_high,median_break,median_break_low,median_break_high,between_seeds,best_p_on_frontier,interval
     c1,cnn,1,1,4,1.000000,0.397635,1.000000,1.000000,0.397635,1.000000,inf,inf,inf,,1.000000,examples
-    c0,mlp,1,2,4,0.750000,0.250000,1.000000,0.604167,0.083333,1.000000,0.30000000000000004,0,inf,0.088388,0.324000,seeds+examples
+    c0,mlp,1,2,4,0.750000,0.250000,1.000000,0.604167,0.104167,1.000000,0.30000000000000004,0,inf,0.088388,0.324000,seeds+examples
     "#);
     insta::assert_snapshot!(read(&written, "hypervolume.csv"), @r#"
     trials,configs,epsilon,n,hypervolume,hypervolume_low,hypervolume_high,optimism,interval

@@ -43,7 +43,7 @@ impl Spread {
                     Level(lift.iter().filter(|lift| margin + **lift > 0.0).count() as u16)
                 };
                 let levels = vec![hard.iter().map(&mut level).collect()];
-                results.trials.push(trial(format!("{k}-{sweep}"), seed as u64, levels));
+                results.trials.push(trial(format!("{k:03}-{sweep}"), seed as u64, levels));
             }
         }
         results
@@ -93,8 +93,7 @@ fn check(name: &str, spread: Spread, lifts: &[Lift], seeds: usize) {
     let (volumes, areas) = coverage(spread, lifts, seeds, 300);
     println!("{name}: hypervolume {volumes:?}, area {areas}");
     assert!(volumes.iter().all(|held| (0.91..=0.98).contains(held)), "{name}: {volumes:?}");
-    // A little too wide where examples decide: the draws hold their luck twice, as the module says.
-    assert!((0.91..=0.99).contains(&areas), "{name}: {areas}");
+    assert!((0.91..=0.98).contains(&areas), "{name}: {areas}");
 }
 
 #[test]
@@ -118,37 +117,56 @@ fn hypervolume_covers_where_all_configurations_are_alike() {
     check("six alike", Spread { example: 0.8, seed: 0.1, noise: 0.5 }, &[[1.5, 0.6, -0.4]; 6], 3);
 }
 
-/// In how many of the cases with such a `p_on_frontier` is the configuration on the true frontier? In
-/// somewhat more than it says: the draws add noise to estimates that hold noise already.
-#[test]
-fn p_on_frontier_is_calibrated() {
+/// Configurations as a study might hold them: what one gains in accuracy, it mostly pays in robustness.
+fn trade_off(rng: &mut ChaCha8Rng) -> Lift {
+    let way = uniform(rng);
+    [1.7 - 0.5 * way, 0.6 + 0.15 * normal(rng) + 0.3 * way, -0.8 + way + 0.3 * normal(rng)]
+}
+
+/// Cases, mean `p_on_frontier`, and how often it was so, in fifths of what was said.
+fn reliability(spread: Spread, configs: usize, seeds: usize, sweeps: usize) -> [(f64, f64, f64); 5] {
     let mut rng = ChaCha8Rng::seed_from_u64(13);
-    let spread = Spread { example: 0.8, seed: 0.05, noise: 0.5 };
-    let mut bins = [(0, 0.0, 0.0); 5];
-    for _ in 0..400 {
-        // Configurations as a study might hold them: what one gains in accuracy, it mostly pays in robustness.
-        let lift = |_| {
-            let way = uniform(&mut rng);
-            [1.7 - 0.5 * way, 0.6 + 0.3 * normal(&mut rng) * 0.5 + 0.3 * way, -0.8 + way + 0.3 * normal(&mut rng)]
-        };
-        let lifts: Vec<Lift> = (0..6).map(lift).collect();
+    let mut bins = [(0.0, 0.0, 0.0); 5];
+    for _ in 0..sweeps {
+        let lifts: Vec<Lift> = (0..configs).map(|_| trade_off(&mut rng)).collect();
         let truth: Vec<[f64; 3]> = lifts.iter().map(|lift| spread.truth(lift)).collect();
-        let results = spread.sweep(&lifts, 3, 300, &mut rng);
+        let results = spread.sweep(&lifts, seeds, 300, &mut rng);
         let frontier = frontier(&results, Settings { draws: 200 });
         for p in 1..3 {
             let on = pareto::non_dominated(&truth.iter().map(|t| (t[0], t[p])).collect::<Vec<_>>());
             for (point, on) in frontier.points[p].iter().zip(on) {
                 let bin = &mut bins[((point.p_on_frontier * 5.0) as usize).min(4)];
-                *bin = (bin.0 + 1, bin.1 + point.p_on_frontier, bin.2 + f64::from(u8::from(on)));
+                *bin = (bin.0 + 1.0, bin.1 + point.p_on_frontier, bin.2 + f64::from(u8::from(on)));
             }
         }
     }
-    let bins = bins.map(|(n, said, was)| (n, said / f64::from(n), was / f64::from(n)));
-    println!("p_on_frontier: {bins:.3?}");
+    bins.map(|(n, said, was)| (n, said / n, was / n))
+}
+
+/// Of the cases in which `p_on_frontier` says so much, in how many is the configuration on the true frontier?
+fn check_reliability(name: &str, spread: Spread, configs: usize, seeds: usize, sweeps: usize) {
+    let bins = reliability(spread, configs, seeds, sweeps);
+    println!("{name}: {bins:.3?}");
     for (n, said, was) in bins {
+        // Cases of a sweep go together, so that 300 of them leave a share uncertain by about 0.03.
         assert!(
-            n > 100 && (-0.05..0.13).contains(&(was - said)),
-            "said {said:.3}, was {was:.3} in {n} cases: {bins:.3?}"
+            n > 250.0 && (was - said).abs() < 0.09,
+            "{name}: said {said:.3}, was {was:.3} in {n} cases: {bins:.3?}"
         );
     }
+}
+
+#[test]
+fn p_on_frontier_is_calibrated_with_three_seeds() {
+    check_reliability("three seeds", Spread { example: 0.8, seed: 0.05, noise: 0.5 }, 6, 3, 400);
+}
+
+#[test]
+fn p_on_frontier_is_calibrated_with_one_seed() {
+    check_reliability("one seed", Spread { example: 0.8, seed: 0.0, noise: 0.5 }, 6, 1, 400);
+}
+
+#[test]
+fn p_on_frontier_is_calibrated_among_many_configurations() {
+    check_reliability("thirty configurations", Spread { example: 0.8, seed: 0.05, noise: 0.5 }, 30, 3, 80);
 }
