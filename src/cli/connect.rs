@@ -1,6 +1,6 @@
 //! The connection of the steering verbs.
 
-use crate::coordinator::Bearer;
+use crate::coordinator::{Bearer, WAITS};
 use crate::program::Failure;
 use crate::proto::client_service_client::ClientServiceClient;
 use std::path::PathBuf;
@@ -37,6 +37,9 @@ enum CallError {
     #[error("no coordinator answers at {to} ({reason})")]
     #[diagnostic(help("is `epsweep serve` running there? --to names another address"))]
     Unreachable { to: String, reason: String },
+    #[error("the coordinator at {to} takes nothing in at present: {reason}")]
+    #[diagnostic(help("the same command again, once there is space"))]
+    Waits { to: String, reason: String },
     #[error("{0:?} is not an address")]
     #[diagnostic(help("write HOST:PORT, such as 127.0.0.1:7070"))]
     Address(String),
@@ -63,10 +66,13 @@ impl Target {
 
     /// What a refused call means for the exit code.
     pub fn failed(&self, status: &Status) -> Failure {
+        let reason = status.message().to_string();
+        if status.metadata().contains_key(WAITS) {
+            return Failure::unreachable(CallError::Waits { to: self.to.clone(), reason });
+        }
         match status.code() {
             // Unknown and Internal are what a connection that breaks off looks like.
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal => {
-                let reason = status.message().to_string();
                 Failure::unreachable(CallError::Unreachable { to: self.to.clone(), reason })
             }
             Code::InvalidArgument | Code::NotFound | Code::Unauthenticated | Code::PermissionDenied => {

@@ -70,6 +70,7 @@ pub fn status_json(status: &SweepStatus) -> serde_json::Value {
         "slots": status.slots,
         "failures": status.failures,
         "report": (!status.report.is_empty()).then_some(&status.report),
+        "waits": (!status.waits.is_empty()).then_some(&status.waits),
     })
 }
 
@@ -89,7 +90,11 @@ pub fn status_line(status: &SweepStatus) -> String {
         0 => ", no worker yet".to_string(),
         slots => format!(", {}", count(slots.into(), "slot")),
     };
-    format!("{}, {}{slots}{left}", counts("train", &status.train), counts("evaluate", &status.evaluate))
+    let (train, evaluate) = (counts("train", &status.train), counts("evaluate", &status.evaluate));
+    match status.waits.as_str() {
+        waits if !waits.is_empty() && status.state == "running" => format!("{train}, {evaluate}; waits: {waits}"),
+        _ => format!("{train}, {evaluate}{slots}{left}"),
+    }
 }
 
 #[cfg(test)]

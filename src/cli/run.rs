@@ -2,14 +2,17 @@
 
 use super::progress::Progress;
 use super::{plan, printer};
-use crate::coordinator::{Access, Core, Handle, Notice, OpenError, Recovery, RunToken, Server, ServerOptions, publish};
+use crate::coordinator::{
+    Access, Core, Handle, Notice, OpenError, Prepared, Recovery, RunToken, Server, ServerOptions, Unanswered, publish,
+};
 use crate::engine::Settings;
 use crate::launch::local::{Fleet, LocalWorker, find_worker};
-use crate::ledger::LedgerError;
+use crate::ledger::{Ledger, LedgerError};
 use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal};
-use crate::proto::SweepStatus;
+use crate::proto::{SubmitResponse, SweepStatus};
 use crate::telemetry::{self, LogFormat};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -48,12 +51,9 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     let prepared = plan::prepare(&args.file)?;
     let name = prepared.plan.sweep.name.clone();
     let dir = args.out.clone().unwrap_or_else(|| plan::default_dir(&name));
-    let (core, mut notices) = open(&dir, Recovery::Fresh, Settings::default())?;
-    telemetry::init(output.log_format, output.level(true), Some(&telemetry::log_file(&dir, "coordinator")))
-        .map_err(Failure::usage)?;
-
+    let (core, mut notices) = open(&dir, Recovery::Fresh, Settings::default(), (&output, output.level(true)))?;
     core.keep_given(&prepared).map_err(|error| Failure::internal(miette::Report::msg(error)))?;
-    let submitted = core.call(move |core| core.submit(&prepared)).await.map_err(|_| broken(notices.try_recv().ok()))?;
+    let submitted = submit(&core, prepared).await.ok_or_else(|| broken(notices.try_recv().ok()))?;
     if !output.quiet {
         note(format_args!(
             "{name}: {} trials, {} tasks, {} of them already answered, in {}",
@@ -68,7 +68,7 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     } else {
         work(&args, &output, &dir, &name, &core, &mut notices).await?
     };
-    let status = core.call({
+    let status = core.read({
         let name = name.clone();
         move |core| core.status(&name)
     });
@@ -77,18 +77,37 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     conclude(ending, &args, &dir, &name, &status)
 }
 
-/// Opens the state directory; whose fault a failure is decides the exit code.
+/// Hands the sweep in, once there is space to store it; `None` when the coordinator has stopped.
+async fn submit(core: &Handle, prepared: Prepared) -> Option<SubmitResponse> {
+    let prepared = Arc::new(prepared);
+    loop {
+        let prepared = prepared.clone();
+        match core.call(move |core| core.submit(&prepared)).await {
+            Ok(submitted) => return Some(submitted),
+            Err(Unanswered::Waits(_)) => tokio::time::sleep(Duration::from_secs(1)).await, // the log says what for
+            Err(Unanswered::Gone) => return None,
+        }
+    }
+}
+
+/// Opens the state directory, and its log before anything can be said of the ledger; whose fault a failure is
+/// decides the exit code.
 pub fn open(
     dir: &Path,
     recovery: Recovery,
     settings: Settings,
+    (output, level): (&Output, &'static str),
 ) -> Result<(Handle, mpsc::UnboundedReceiver<Notice>), Failure> {
-    Core::start(dir, recovery, settings).map_err(|error| match error {
+    let fault = |error: OpenError| match error {
         OpenError::Ledger(
             LedgerError::Unwritable { .. } | LedgerError::Locked { .. } | LedgerError::Version { .. },
         ) => Failure::usage(error),
         _ => Failure::internal(error),
-    })
+    };
+    let ledger = Ledger::open(dir).map_err(|error| fault(error.into()))?;
+    telemetry::init(output.log_format, level, Some(&telemetry::log_file(dir, "coordinator")))
+        .map_err(Failure::usage)?;
+    Core::start(ledger, recovery, settings).map_err(fault)
 }
 
 /// Starts the workers and waits for the end of the sweep, or of our patience.
@@ -138,7 +157,7 @@ async fn work(
             _ = terminate.recv() => break Ending::Interrupted,
             _ = refresh.tick() => {
                 let name = name.to_string();
-                if let Ok(Some(status)) = core.call(move |core| core.status(&name)).await {
+                if let Ok(Some(status)) = core.read(move |core| core.status(&name)).await {
                     progress.show(&status);
                 }
             }

@@ -5,7 +5,6 @@ use super::run::open;
 use crate::coordinator::{Access, Handle, Notice, Recovery, Server, ServerOptions, publish, read_token};
 use crate::engine::Settings;
 use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal};
-use crate::telemetry;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -30,9 +29,7 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
         None => Access::open(),
     };
     let settings = Settings { lease_ms: args.lease * 1000, ..Settings::default() };
-    let (core, mut notices) = open(&args.state, Recovery::Resume, settings)?;
-    telemetry::init(output.log_format, output.level(false), Some(&telemetry::log_file(&args.state, "coordinator")))
-        .map_err(Failure::usage)?;
+    let (core, mut notices) = open(&args.state, Recovery::Resume, settings, (&output, output.level(false)))?;
     let options = ServerOptions { listen: args.listen.clone(), access, settings };
     let server = Server::start(core.clone(), options).await.map_err(Failure::usage)?;
     let address = server.address;

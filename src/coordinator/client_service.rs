@@ -1,7 +1,9 @@
 //! proto/epsweep/v1/client.proto, served from the core.
 
-use super::core::Handle;
+use super::core::{Core, Handle, is_full};
 use super::prepare::{PrepareError, Prepared};
+use super::worker_service::waits;
+use crate::artifacts::ArtifactError;
 use crate::proto::client_service_server::ClientService;
 use crate::proto::{
     CancelRequest, CancelResponse, ListRequest, ListResponse, StatusRequest, StatusResponse, SubmitRequest,
@@ -25,7 +27,7 @@ pub struct Clients {
 impl Clients {
     async fn find(&self, name: String) -> Result<SweepStatus, Status> {
         let wanted = name.clone();
-        self.core.call(move |core| core.status(&wanted)).await?.ok_or_else(|| no_such_sweep(&name))
+        self.core.read(move |core| core.status(&wanted)).await?.ok_or_else(|| no_such_sweep(&name))
     }
 }
 
@@ -45,7 +47,10 @@ impl ClientService for Clients {
         let prepare = move || -> Result<Prepared, Status> {
             let prepared = Prepared::new(yaml, source, Path::new(&base_dir));
             let prepared = prepared.map_err(|error| Status::invalid_argument(render(&error)))?;
-            core.keep_given(&prepared).map_err(|error| Status::internal(error.to_string()))?;
+            core.keep_given(&prepared).map_err(|error| match &error {
+                ArtifactError::Io { source, .. } if is_full(source) => waits(&format!("{error}: the disk is full")),
+                _ => Status::internal(error.to_string()),
+            })?;
             Ok(prepared)
         };
         let prepared =
@@ -54,7 +59,7 @@ impl ClientService for Clients {
     }
 
     async fn list(&self, _request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
-        Ok(Response::new(ListResponse { sweeps: self.core.call(|core| core.list()).await? }))
+        Ok(Response::new(ListResponse { sweeps: self.core.read(Core::list).await? }))
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {

@@ -1,30 +1,35 @@
 //! The one thread that owns the engine and the ledger.
 
+mod clock;
+mod handle;
+mod recovery;
 mod requests;
+mod space;
+
+pub use handle::{Handle, Unanswered};
+pub use recovery::Recovery;
+pub(super) use space::is_full;
+
+use clock::Clock;
+use handle::{Queued, Reply};
+use space::Waiting;
 
 use super::live::{Fatal, LiveSweep};
 use super::log::remember;
-use super::prepare::replan;
 use crate::artifacts::{ArtifactError, Store};
-use crate::engine::{Admission, Effect, Engine, Event, Millis, Settings, SweepId};
-use crate::ledger::{Ledger, LedgerError, StoredSweep};
-use crate::plan::Plan;
+use crate::engine::{Effect, Engine, Event, Millis, Settings, SweepId};
+use crate::ledger::{Ledger, LedgerError};
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot, watch};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, watch};
 
 /// How often time is told to the engine when nothing else happens.
 const TICK: Duration = Duration::from_millis(500);
+/// It is told then at the latest, however much there is to answer.
+const TICK_AT_LAST: Millis = 5_000;
 /// At most this many requests share one commit, so that the first need not wait for a flood.
 const GROUP: usize = 4096;
-
-/// The coordinator stops answering because its ledger failed, or because it is shutting down.
-#[derive(Debug, thiserror::Error)]
-#[error("the coordinator is shutting down")]
-pub struct CoreGone;
 
 /// Something the program around the coordinator may act on.
 #[derive(Debug)]
@@ -35,54 +40,30 @@ pub enum Notice {
     Broken(LedgerError),
 }
 
-type Reply = Box<dyn FnOnce() + Send>;
-type Job = Box<dyn FnOnce(&mut Core) -> Reply + Send>;
-
-/// The way to the core thread. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    jobs: Sender<Job>,
-    /// Counts up whenever tasks may have become ready or a sweep has changed.
-    pub(super) wake: watch::Receiver<u64>,
-    pub(super) store: Store,
-}
-
-impl Handle {
-    /// Runs `f` on the core thread; returns its value once everything it wrote is durable.
-    ///
-    /// # Errors
-    /// When the core has stopped.
-    pub async fn call<R: Send + 'static>(
-        &self,
-        f: impl FnOnce(&mut Core) -> R + Send + 'static,
-    ) -> Result<R, CoreGone> {
-        let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |core| {
-            let value = f(core);
-            Box::new(move || drop(reply.send(value)))
-        });
-        self.jobs.send(job).map_err(|_| CoreGone)?;
-        answer.await.map_err(|_| CoreGone)
-    }
-}
-
 /// The engine with its ledger, its plans and a clock.
 pub struct Core {
     engine: Engine,
+    settings: Settings,
     ledger: Ledger,
     store: Store,
     pub(super) sweeps: BTreeMap<SweepId, LiveSweep>,
-    started: Instant,
+    clock: Clock,
     wake: watch::Sender<u64>,
     woken: bool,
     notices: mpsc::UnboundedSender<Notice>,
     /// Sweeps that have ended in this group: told to others once that is on disk.
     ended: Vec<(SweepId, String)>,
     fatal: Fatal,
+    /// The ledger failed in this group: nothing of the group counts.
     broken: Option<LedgerError>,
+    /// Nothing is changed until there is space.
+    waiting: Option<Waiting>,
     /// No lease is granted and workers are told to leave.
     draining: bool,
 }
+
+/// The core's thread ends; why has been told as a [`Notice`].
+struct Stop;
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum OpenError {
@@ -93,41 +74,33 @@ pub enum OpenError {
     Artifacts(#[from] ArtifactError),
 }
 
-/// What becomes of the sweeps and leases that a ledger holds when it is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recovery {
-    /// `serve`: sweeps go on, and workers may still be at work.
-    Resume,
-    /// `run`: its workers ended with it, and the file it is given says what to do.
-    Fresh,
-}
-
 impl Core {
-    /// Opens the state directory, replays its history and starts the thread.
+    /// Replays the ledger's history and starts the thread.
     ///
     /// # Errors
-    /// When the directory cannot be written, is in use, or holds something unreadable.
+    /// When the directory cannot be written, or the ledger holds something unreadable.
     pub fn start(
-        dir: &Path,
+        ledger: Ledger,
         recovery: Recovery,
         settings: Settings,
     ) -> Result<(Handle, mpsc::UnboundedReceiver<Notice>), OpenError> {
-        let ledger = Ledger::open(dir)?;
-        let store = Store::open(&dir.join("checkpoints"))?;
+        let store = Store::open(&ledger.dir().join("checkpoints"))?;
         let (wake, woken) = watch::channel(0);
         let (notices, notice) = mpsc::unbounded_channel();
         let mut core = Core {
             engine: Engine::new(settings),
+            settings,
             ledger,
             store: store.clone(),
             sweeps: BTreeMap::new(),
-            started: Instant::now(),
+            clock: Clock::start(),
             wake,
             woken: false,
             notices,
             ended: Vec::new(),
             fatal: Fatal::new(),
             broken: None,
+            waiting: None,
             draining: false,
         };
         core.recover(recovery)?;
@@ -139,74 +112,33 @@ impl Core {
         Ok((Handle { jobs, wake: woken, store }, notice))
     }
 
-    fn recover(&mut self, recovery: Recovery) -> Result<(), LedgerError> {
-        let now = self.now();
-        let (engine, fatal) = (&mut self.engine, &mut self.fatal);
-        let mut records = 0u64;
-        self.ledger.replay(|record| {
-            engine.replay(&record, now);
-            remember(fatal, &record);
-            records += 1;
-        })?;
-        if recovery == Recovery::Fresh {
-            let effects = self.engine.release_all(now);
-            self.perform(effects);
-        } else {
-            for stored in self.ledger.sweeps()? {
-                match replan(&stored) {
-                    Ok(plan) if stored.state == "running" => self.admit_live(stored.id, Arc::new(plan), false),
-                    Ok(plan) => self.remember_ended(&stored, Arc::new(plan)),
-                    Err(error) => {
-                        tracing::error!(sweep = stored.name, %error, "stored sweep is no longer valid; submit it anew")
-                    }
-                }
-            }
-        }
-        if records > 0 {
-            tracing::info!(records, seconds = self.started.elapsed().as_secs_f64(), "ledger replayed");
-        }
-        self.broken.take().map_or_else(|| self.ledger.commit(), Err)
-    }
-
-    /// A sweep that had ended before the restart: it can be listed, and nothing of it runs.
-    fn remember_ended(&mut self, stored: &StoredSweep, plan: Arc<Plan>) {
-        let (id, now) = (stored.id, self.now());
-        self.engine.apply(Event::Admit(Admission::of(&plan, id, false)), now);
-        self.engine.apply(Event::Cancel(id), now); // of no effect on one that is complete
-        let page = self.ledger.dir().join("reports").join(&stored.name).join("index.html");
-        let mut live = LiveSweep::new(id, plan);
-        live.report = page.exists().then(|| page.display().to_string());
-        self.sweeps.insert(id, live);
-    }
-
     /// Takes what has piled up, applies it, commits once, releases the replies.
-    fn run(mut self, queue: &Receiver<Job>) {
-        let mut last_tick = Instant::now();
+    fn run(mut self, queue: &Receiver<Queued>) {
+        let mut last_tick = self.now();
         loop {
-            let mut replies = Vec::new();
+            let mut group = Vec::new();
             match queue.recv_timeout(TICK) {
-                Ok(job) => replies.push(job(&mut self)),
+                Ok(job) => group.push(job),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            while replies.len() < GROUP
-                && let Ok(job) = queue.try_recv()
+            group.extend(queue.try_iter().take(GROUP - group.len()));
+            // What waits in the queue may be a sign of life: time passes only when that has been heard.
+            let heard_all = group.len() < GROUP;
+            self.clock.advance(self.waiting.is_some());
+            let replies: Vec<Reply> = group.into_iter().map(|queued| self.answer(queued)).collect();
+            let overdue = self.now() >= last_tick + TICK_AT_LAST;
+            if self.waiting.is_none() && self.now() >= last_tick + TICK.as_millis() as Millis && (heard_all || overdue)
             {
-                replies.push(job(&mut self));
-            }
-            if last_tick.elapsed() >= TICK {
-                last_tick = Instant::now();
+                last_tick = self.now();
                 self.step(Event::Tick);
             }
-            if let Err(error) = self.broken.take().map_or_else(|| self.ledger.commit(), Err) {
-                // Nobody is told anything that is not on disk: the replies are dropped, and the callers see us gone.
-                let _ = self.notices.send(Notice::Broken(error));
-                return;
-            }
+            let Ok(durable) = self.settle() else { return };
             for reply in replies {
-                reply();
+                reply(durable.clone());
             }
-            for (sweep, name) in std::mem::take(&mut self.ended) {
+            let ended = if self.waiting.is_none() { std::mem::take(&mut self.ended) } else { Vec::new() };
+            for (sweep, name) in ended {
                 let _ = self.notices.send(Notice::Finished { sweep, name });
             }
             if std::mem::take(&mut self.woken) {
@@ -215,8 +147,33 @@ impl Core {
         }
     }
 
+    fn answer(&mut self, Queued { changes, job }: Queued) -> Reply {
+        match &self.waiting {
+            Some(waiting) if changes => {
+                let why = waiting.why();
+                job(Err(why))
+            }
+            _ => job(Ok(self)),
+        }
+    }
+
+    /// Makes the group durable. The inner error is what its callers hear: none of it has happened, and they
+    /// may ask again. The outer one ends the thread.
+    fn settle(&mut self) -> Result<Result<(), Unanswered>, Stop> {
+        let committed = match self.broken.take() {
+            Some(error) => Err(error),
+            None if self.waiting.as_ref().is_some_and(|waiting| waiting.settled) => return self.try_to_go_on().map(Ok),
+            None => self.ledger.commit(),
+        };
+        if let Err(error) = committed {
+            return self.start_over(error).map(Err);
+        }
+        self.settle_waiting();
+        Ok(Ok(()))
+    }
+
     fn now(&self) -> Millis {
-        self.started.elapsed().as_millis() as Millis
+        self.clock.now()
     }
 
     /// Applies one event and performs its durable effects; returns the rest.
@@ -267,3 +224,6 @@ impl Core {
 fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as i64)
 }
+
+#[cfg(test)]
+mod tests;

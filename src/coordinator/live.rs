@@ -110,6 +110,7 @@ impl LiveSweep {
             failures: self.failures(fatal).take(20).collect(),
             report: self.report.clone().unwrap_or_default(),
             progress: progress.progress,
+            waits: String::new(),
         }
     }
 }

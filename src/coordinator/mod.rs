@@ -22,12 +22,15 @@ mod publish;
 mod server;
 mod worker_service;
 
-pub use self::core::{Core, CoreGone, Handle, Notice, OpenError, Recovery};
+pub use self::core::{Core, Handle, Notice, OpenError, Recovery, Unanswered};
 pub use auth::{Access, Bearer, RunToken, TokenError, read_token};
 pub use kept::{Kept, KeptError, KeptEvaluation, kept};
 pub use prepare::{PrepareError, Prepared, replan};
 pub use publish::{PublishError, Published, publish};
 pub use server::{Server, ServerError, ServerOptions};
+
+/// Marks an UNAVAILABLE of a coordinator that is there, and waits for space on its disk: ask again, however often.
+pub const WAITS: &str = "epsweep-waits";
 
 /// The meaning of the worker messages; see proto/epsweep/v1/worker.proto.
 pub const PROTOCOL: u32 = 1;

@@ -1,7 +1,7 @@
 //! proto/epsweep/v1/worker.proto, served from the core.
 
-use super::core::{CoreGone, Handle};
-use super::{PROTOCOL, ServerOptions};
+use super::core::{Handle, Unanswered, is_full};
+use super::{PROTOCOL, ServerOptions, WAITS};
 use crate::artifacts::{ArtifactError, ArtifactId, Store};
 use crate::engine::{Failure, Lease, Verdict};
 use crate::ledger::WorkerInfo;
@@ -14,6 +14,7 @@ use crate::proto::{
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Artifacts travel in pieces of this size.
@@ -29,10 +30,20 @@ pub struct Workers {
     pub options: ServerOptions,
 }
 
-impl From<CoreGone> for Status {
-    fn from(error: CoreGone) -> Status {
-        Status::unavailable(error.to_string())
+impl From<Unanswered> for Status {
+    fn from(error: Unanswered) -> Status {
+        match error {
+            Unanswered::Gone => Status::unavailable(error.to_string()),
+            Unanswered::Waits(_) => waits(&error.to_string()),
+        }
     }
+}
+
+/// This coordinator cannot take anything in at present, and will later: nothing is lost by asking again.
+pub(super) fn waits(why: &str) -> Status {
+    let mut status = Status::unavailable(why);
+    status.metadata_mut().insert(WAITS, MetadataValue::from_static("1"));
+    status
 }
 
 fn unregistered() -> Status {
@@ -60,22 +71,23 @@ fn artifact_status(error: &ArtifactError) -> Status {
         ArtifactError::Missing { .. } => Status::failed_precondition(error.to_string()),
         ArtifactError::Damaged { .. } => Status::data_loss(error.to_string()),
         ArtifactError::WrongHash { .. } => Status::invalid_argument(error.to_string()),
+        ArtifactError::Io { source, .. } if is_full(source) => waits(&format!("{error}: the disk is full")),
         ArtifactError::Io { .. } => Status::internal(error.to_string()),
     }
 }
 
 impl Workers {
-    /// Takes an upload in. The outer error is the stream's, the inner one the store's.
+    /// Takes an upload in. The outer error is the stream's, the inner one the store's, with the bytes it had written.
     async fn receive(
         &self,
         store: &Store,
         id: ArtifactId,
         first: PutArtifactRequest,
         mut rest: Streaming<PutArtifactRequest>,
-    ) -> Result<Result<(), ArtifactError>, Status> {
+    ) -> Result<Result<(), (ArtifactError, usize)>, Status> {
         let mut upload = match store.begin() {
             Ok(upload) => upload,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Err((error, 0))),
         };
         let mut piece = Some(first);
         let mut size = 0;
@@ -85,12 +97,13 @@ impl Workers {
                 return Err(Status::resource_exhausted("an artifact may have at most 8 GiB"));
             }
             if let Err(error) = upload.write(&chunk) {
-                return Ok(Err(error));
+                return Ok(Err((error, size)));
             }
             piece = rest.message().await?;
         }
         tokio::task::spawn_blocking(move || upload.finish(&id))
             .await
+            .map(|finished| finished.map_err(|error| (error, size)))
             .map_err(|error| Status::internal(error.to_string()))
     }
 }
@@ -141,7 +154,7 @@ impl WorkerService for Workers {
                 return Ok(Response::new(AcquireResponse { leases, drain }));
             }
             tokio::select! {
-                changed = wake.changed() => if changed.is_err() { return Err(CoreGone.into()) },
+                changed = wake.changed() => if changed.is_err() { return Err(Unanswered::Gone.into()) },
                 () = tokio::time::sleep_until(deadline) => return Ok(Response::new(AcquireResponse::default())),
             }
         }
@@ -204,11 +217,11 @@ impl WorkerService for Workers {
         }
         match self.receive(&store, id, first, stream).await? {
             Ok(()) => Ok(Response::new(PutArtifactResponse {})),
-            Err(error) => {
+            Err((error, written)) => {
                 let status = artifact_status(&error);
                 if let ArtifactError::Io { dir, source } = error {
-                    // A state directory that takes no more is a reason to stop, not to let workers try for ever.
-                    let _ = self.core.call(|core| core.storage_failed(dir, source)).await;
+                    // Leases whose answers cannot be stored are of no use: wait for space, or stop.
+                    let _ = self.core.call(move |core| core.storage_failed(dir, source, written as u64)).await;
                 }
                 Err(status)
             }

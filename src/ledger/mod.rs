@@ -51,6 +51,9 @@ pub enum LedgerError {
         "nothing that was computed is lost: see to the disk (full? over quota? a file size limit?) and start the same command again"
     ))]
     Write { path: PathBuf, source: rusqlite::Error },
+    #[error("the ledger {path} gave a transaction up after one of its statements had failed", path = .path.display())]
+    #[diagnostic(help("nothing that was computed is lost: the statement's own error stands before this one"))]
+    Undone { path: PathBuf },
     #[error("the ledger {path} failed", path = .path.display())]
     #[diagnostic(help(
         "if the disk is sound, keep the file and report this; `sqlite3 FILE 'PRAGMA integrity_check'` says more"
@@ -168,6 +171,10 @@ impl Ledger {
     /// # Errors
     /// When SQLite fails.
     pub fn begin(&mut self) -> Result<(), LedgerError> {
+        if self.in_transaction && self.connection.is_autocommit() {
+            // SQLite gave the transaction up when a statement failed: what follows must not be stored without it.
+            return Err(LedgerError::Undone { path: path_in(&self.dir) });
+        }
         if !self.in_transaction {
             self.connection.execute_batch("BEGIN IMMEDIATE").map_err(|source| self.fails(source))?;
             self.in_transaction = true;
@@ -181,10 +188,47 @@ impl Ledger {
     /// When the disk is full or fails; nothing of the transaction then counts.
     pub fn commit(&mut self) -> Result<(), LedgerError> {
         if self.in_transaction {
-            self.in_transaction = false;
             self.connection.execute_batch("COMMIT").map_err(|source| self.fails(source))?;
+            self.in_transaction = false;
         }
         Ok(())
+    }
+
+    /// Drops everything since `begin`.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn roll_back(&mut self) -> Result<(), LedgerError> {
+        self.in_transaction = false;
+        match self.connection.is_autocommit() {
+            true => Ok(()),
+            false => self.connection.execute_batch("ROLLBACK").map_err(|source| self.fails(source)),
+        }
+    }
+
+    /// Whether a transaction is open.
+    pub fn is_writing(&self) -> bool {
+        self.in_transaction
+    }
+
+    /// Writes a little more than nothing, and commits it with whatever is open: has the disk space for it?
+    ///
+    /// # Errors
+    /// When it has not, or SQLite fails; nothing of the transaction then counts.
+    pub fn try_to_write(&mut self) -> Result<(), LedgerError> {
+        self.begin()?;
+        self.execute("INSERT OR REPLACE INTO meta VALUES ('room', zeroblob(65536))", ())?;
+        self.commit()?;
+        self.begin()?;
+        self.execute("DELETE FROM meta WHERE key = 'room'", ())?;
+        self.commit()
+    }
+
+    /// A disk that is full at so many pages, or has room again.
+    #[cfg(test)]
+    pub fn limit_pages(&self, pages: Option<u32>) {
+        let pages = pages.unwrap_or(u32::MAX - 2);
+        self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).expect("a limit");
     }
 
     /// Folds the write-ahead log into the main file, so that copying that one file copies everything.

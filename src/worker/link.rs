@@ -1,6 +1,6 @@
 //! The connection to the coordinator: every call repeated until it is answered.
 
-use epsweep::coordinator::{Bearer, PROTOCOL};
+use epsweep::coordinator::{Bearer, PROTOCOL, WAITS};
 use epsweep::engine::Lease;
 use epsweep::proto::worker_service_client::WorkerServiceClient;
 use epsweep::proto::{self, RegisterRequest, RegisterResponse};
@@ -160,7 +160,7 @@ impl Link {
     where
         Fut: Future<Output = Result<R, Status>>,
     {
-        let started = Instant::now();
+        let mut started = Instant::now();
         let mut pause = BACKOFF.0;
         loop {
             let status = match make().await {
@@ -182,6 +182,11 @@ impl Link {
                 let patience = self.patience.lock().expect("no panic holds it");
                 if patience.answered { patience.later } else { patience.first }
             };
+            if status.metadata().contains_key(WAITS) {
+                // It is there, and keeps what it knows; what is held here is handed in when it can take it.
+                started = Instant::now();
+                tracing::warn!(reason = status.message(), "the coordinator takes nothing in at present");
+            }
             if started.elapsed() > patience {
                 let reason = root_cause(&status);
                 return Err(LinkError::Unreachable {

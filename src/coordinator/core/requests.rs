@@ -9,7 +9,6 @@ use crate::ledger::{Cost, LedgerError, NewSweep, WorkerInfo};
 use crate::plan::{CertifyQuestion, MeasureQuestion, Plan, Question, TaskKey};
 use crate::proto;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 impl Core {
@@ -194,11 +193,6 @@ impl Core {
         self.step(Event::Drain);
     }
 
-    /// The artifact folder cannot be written: everything stops as it does for the ledger.
-    pub fn storage_failed(&mut self, dir: PathBuf, source: std::io::Error) {
-        self.broken.get_or_insert(LedgerError::Unwritable { dir, source });
-    }
-
     /// The last call before the program ends.
     pub fn close(&mut self) {
         let folded = self.ledger.fold();
@@ -223,7 +217,8 @@ impl Core {
 
     pub fn status(&self, name: &str) -> Option<proto::SweepStatus> {
         let id = self.find(name)?;
-        Some(self.sweeps[&id].status(&self.engine.progress(id)?, self.engine.fleet(), &self.fatal))
+        let status = self.sweeps[&id].status(&self.engine.progress(id)?, self.engine.fleet(), &self.fatal);
+        Some(proto::SweepStatus { waits: self.waits(), ..status })
     }
 
     /// The newest revision of every sweep, oldest first.

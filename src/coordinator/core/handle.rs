@@ -1,0 +1,74 @@
+//! The way to the core thread: requests go in one by one, and are answered once they are durable.
+
+use super::Core;
+use crate::artifacts::Store;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use tokio::sync::{oneshot, watch};
+
+/// Why a request was not answered. Nothing of it has happened: it may be asked again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Unanswered {
+    /// The ledger failed, or the program ends.
+    #[error("the coordinator is shutting down")]
+    Gone,
+    /// There is no space; it goes on by itself.
+    #[error("the coordinator waits: {0}")]
+    Waits(Arc<str>),
+}
+
+pub(super) type Reply = Box<dyn FnOnce(Result<(), Unanswered>) + Send>;
+
+type Job = Box<dyn FnOnce(Result<&mut Core, Unanswered>) -> Reply + Send>;
+
+/// A request on its way to the core.
+pub(super) struct Queued {
+    /// Whether it may change anything.
+    pub changes: bool,
+    /// Runs it, unless it was turned away; the reply leaves when it is known whether the group is durable.
+    pub job: Job,
+}
+
+/// The way to the core thread. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) jobs: Sender<Queued>,
+    /// Counts up whenever tasks may have become ready or a sweep has changed.
+    pub(in crate::coordinator) wake: watch::Receiver<u64>,
+    pub(in crate::coordinator) store: Store,
+}
+
+impl Handle {
+    /// Runs `f` on the core thread; returns its value once everything it wrote is durable.
+    ///
+    /// # Errors
+    /// When nothing can be written at present, or the core has stopped.
+    pub async fn call<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Core) -> R + Send + 'static,
+    ) -> Result<R, Unanswered> {
+        self.ask(true, f).await
+    }
+
+    /// Runs `f`, which only looks; also while nothing can be written.
+    ///
+    /// # Errors
+    /// When the core has stopped, or what `f` may have seen has turned out not to be durable.
+    pub async fn read<R: Send + 'static>(&self, f: impl FnOnce(&Core) -> R + Send + 'static) -> Result<R, Unanswered> {
+        self.ask(false, |core| f(core)).await
+    }
+
+    async fn ask<R: Send + 'static>(
+        &self,
+        changes: bool,
+        f: impl FnOnce(&mut Core) -> R + Send + 'static,
+    ) -> Result<R, Unanswered> {
+        let (reply, answer) = oneshot::channel();
+        let job = move |core: Result<&mut Core, Unanswered>| -> Reply {
+            let value = core.map(f);
+            Box::new(move |durable| drop(reply.send(durable.and(value))))
+        };
+        self.jobs.send(Queued { changes, job: Box::new(job) }).map_err(|_| Unanswered::Gone)?;
+        answer.await.unwrap_or(Err(Unanswered::Gone))
+    }
+}
