@@ -7,11 +7,13 @@
 //!
 //! One asynchronous thread speaks gRPC; each slot is a thread of its own that computes with one
 //! libtorch thread. A coordinator that cannot be reached is waited for, with backoff, while the
-//! slots go on.
+//! slots go on. What is finished lies on disk until it is handed in, if need be by the next process.
 
+mod answers;
 mod audit;
 pub mod cli;
 mod fetch;
+mod handin;
 mod link;
 mod run;
 mod slots;

@@ -1,19 +1,17 @@
 //! The worker's main loop.
 
+use super::answers::Answers;
 use super::fetch::{self, DataCache};
 use super::link::{Identity, Link, LinkError, bounded, parse_leases};
-use super::slots::{self, Answer, Done, Job, Packed, Shared};
-use crate::lab::{Checkpoint, Device, Passes};
+use super::slots::{self, Done, Job, Shared};
+use crate::lab::Device;
 use epsweep::artifacts::{ArtifactError, ArtifactId, Store};
-use epsweep::coordinator::Bearer;
+use epsweep::coordinator::{Bearer, PREFETCH_PER_SLOT};
 use epsweep::engine::{Failure, Lease};
 use epsweep::plan::TaskKey;
-use epsweep::proto::{
-    self, AcquireRequest, AcquireResponse, CommitRequest, EvaluateAnswer, FailRequest, FailureKind, HeartbeatRequest,
-    LeaveRequest, MeasureAnswer, TrainAnswer, commit_request,
-};
+use epsweep::proto::{self, AcquireRequest, AcquireResponse, FailRequest, FailureKind, HeartbeatRequest, LeaveRequest};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -23,11 +21,9 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an Acquire waits at the coordinator.
 const POLL: Duration = Duration::from_secs(20);
-/// Queued behind each running task, when the coordinator finds tasks short enough.
-const PREFETCH_PER_SLOT: u32 = 4;
 /// A worker that must go waits this long for its slots to stop at the next batch.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -56,11 +52,14 @@ pub enum WorkerError {
     #[error(transparent)]
     #[diagnostic(help("--cache DIR names another folder"))]
     Cache(#[from] ArtifactError),
+    #[error("cannot keep answers in {cache}", cache = .cache.display())]
+    #[diagnostic(help("--cache DIR names another folder, --name another worker"))]
+    Answers { cache: PathBuf, source: std::io::Error },
 }
 
 /// What is held, for heartbeats and revocations.
 #[derive(Default)]
-struct Held(Mutex<HashMap<TaskKey, (u32, Arc<AtomicBool>)>>);
+pub(super) struct Held(Mutex<HashMap<TaskKey, (u32, Arc<AtomicBool>)>>);
 
 impl Held {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskKey, (u32, Arc<AtomicBool>)>> {
@@ -99,10 +98,11 @@ impl Held {
 
 /// The running worker, shared by its tasks.
 #[derive(Clone)]
-struct Worker {
-    link: Link,
+pub(super) struct Worker {
+    pub link: Link,
     held: Arc<Held>,
-    shared: Arc<Shared>,
+    pub shared: Arc<Shared>,
+    pub answers: Arc<Answers>,
     jobs: Sender<Job>,
     slots: u32,
     /// The worker must go now.
@@ -136,12 +136,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         checkpoints: Store::open(&options.cache.join("checkpoints"))?,
         partial: options.cache.join("training"),
     });
+    let answers = Answers::open(&options.cache, &options.name)
+        .map_err(|source| WorkerError::Answers { cache: options.cache.clone(), source })?;
     let (done, mut finished) = unbounded_channel();
     let jobs = slots::start(options.slots, &shared, &done);
     let worker = Worker {
         link,
         held,
         shared,
+        answers: Arc::new(answers),
         jobs,
         slots: options.slots,
         shutdown: shutdown.clone(),
@@ -150,7 +153,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         released: Arc::new(Notify::new()),
     };
     let welcome = tokio::select! {
-        welcome = worker.link.register() => welcome?,
+        welcome = worker.join(&options.cache) => welcome?,
         () = shutdown.cancelled() => return Ok(()),
     };
     tracing::info!(worker = options.name, coordinator = options.connect, slots = options.slots, "registered");
@@ -163,6 +166,12 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
 }
 
 impl Worker {
+    /// Old answers come first: once registered, this worker might be given their tasks anew.
+    async fn join(&self, cache: &Path) -> Result<proto::RegisterResponse, LinkError> {
+        self.hand_in_leftovers(cache).await?;
+        self.link.register().await
+    }
+
     /// Acquires, hands to the slots, delivers; returns when drained, told to go, or given up.
     async fn serve(self, finished: &mut tokio::sync::mpsc::UnboundedReceiver<Done>) -> Result<(), LinkError> {
         let mut request = 1;
@@ -259,7 +268,7 @@ impl Worker {
         let result = match done.result {
             _ if done.stopped && self.shutdown.is_cancelled() => Ok(()), // Leave hands it back
             Err((failure, message)) => self.report_failure(lease, failure, message).await,
-            Ok(answer) => self.commit(lease, done.seconds, answer).await,
+            Ok(answer) => self.hand_in(lease, done.seconds, answer).await,
         };
         self.release(lease);
         if let (Ok(()), Some(partial), false) = (&result, &done.partial, done.stopped) {
@@ -271,75 +280,6 @@ impl Worker {
     fn release(&self, lease: Lease) {
         self.held.remove(lease);
         self.released.notify_one();
-    }
-
-    async fn commit(&self, lease: Lease, seconds: f64, answer: Answer) -> Result<(), LinkError> {
-        let (answer, passes) = match answer {
-            Answer::Train { checkpoints, passes } => {
-                let mut sent = Vec::with_capacity(checkpoints.len());
-                for checkpoint in checkpoints {
-                    sent.push(self.upload(checkpoint).await?);
-                }
-                (commit_request::Answer::Train(TrainAnswer { checkpoints: sent }), passes)
-            }
-            Answer::Evaluate { levels, passes, trust, witnesses } => {
-                let mut answer = EvaluateAnswer {
-                    levels: levels.iter().map(|level| u32::from(level.0)).collect(),
-                    trust: serde_json::to_vec(&trust).expect("facts are numbers and names").into(),
-                    ..EvaluateAnswer::default()
-                };
-                if let Some(packed) = witnesses {
-                    (answer.witness_count, answer.witness_bytes) = (packed.count, packed.content.len() as u64);
-                    answer.witnesses = self.upload_witnesses(packed).await?;
-                }
-                (commit_request::Answer::Evaluate(answer), passes)
-            }
-            Answer::Measure { answer, passes } => {
-                let content = serde_json::to_vec(&answer).expect("answers hold finite numbers").into();
-                (commit_request::Answer::Measure(MeasureAnswer { content }), passes)
-            }
-        };
-        let Passes { forwards, backwards, examples } = passes;
-        let message = CommitRequest {
-            worker: self.link.worker(),
-            lease: Some(lease.into()),
-            seconds,
-            passes: Some(proto::Passes { forwards, backwards, examples }),
-            answer: Some(answer),
-        };
-        let response = self
-            .link
-            .call(CALL_TIMEOUT, |mut client, timeout| {
-                let message = message.clone();
-                async move { client.commit(bounded(message, timeout)).await }
-            })
-            .await?;
-        tracing::debug!(task = lease.task.short(), attempt = lease.attempt, verdict = ?response.verdict(), "handed in");
-        Ok(())
-    }
-
-    /// Stores a checkpoint at the coordinator, and here: this worker will evaluate it first.
-    async fn upload(&self, checkpoint: Checkpoint) -> Result<proto::Checkpoint, LinkError> {
-        let id = self.shared.checkpoints.put(&checkpoint.weights).unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot keep the checkpoint in the local cache");
-            ArtifactId::of(&checkpoint.weights)
-        });
-        fetch::upload(&self.link, fetch::Sort::Checkpoint, &id, &checkpoint.weights).await?;
-        Ok(proto::Checkpoint {
-            epoch: checkpoint.epoch,
-            train_loss: checkpoint.train_loss,
-            train_seconds: checkpoint.train_seconds,
-            artifact: id.to_string(),
-            bytes: checkpoint.weights.len() as u64,
-            facts: serde_json::to_string(&checkpoint.facts).expect("facts hold finite numbers"),
-        })
-    }
-
-    /// Stores witnesses at the coordinator; returns their id.
-    async fn upload_witnesses(&self, packed: Packed) -> Result<String, LinkError> {
-        let id = ArtifactId::of(&packed.content);
-        fetch::upload(&self.link, fetch::Sort::Witnesses, &id, &packed.content).await?;
-        Ok(id.to_string())
     }
 
     async fn report_failure(&self, lease: Lease, failure: Failure, message: String) -> Result<(), LinkError> {

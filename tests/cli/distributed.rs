@@ -54,7 +54,9 @@ fn a_worker_outlives_its_coordinator() {
     let epochs = || folder.log_lines("state", &["\"message\":\"epoch\""]).len();
     folder.wait_for("a training under way", || epochs() > 0);
     coordinator.kill();
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    // `make chaos` makes it a minute.
+    let down = std::env::var("EPSWEEP_DOWN_SECONDS").map_or(1.5, |text| text.parse().expect("seconds"));
+    std::thread::sleep(std::time::Duration::from_secs_f64(down));
     assert!(worker.is_running(), "it waits");
     let mut coordinator = folder.start(&["serve", "--listen", &address, "--state", "state"]);
     folder.wait_for("the end of the sweep", || {
@@ -72,6 +74,37 @@ fn a_worker_outlives_its_coordinator() {
         let list = folder.epsweep(&["list", "--to", &address]);
         list.stdout.contains("slow") && list.stdout.contains("done")
     });
+}
+
+#[test]
+fn what_a_dead_worker_had_finished_is_handed_in_by_the_next_with_its_cache() {
+    let folder = Folder::with(SLOW);
+    let (mut coordinator, address) = folder.serve(&[]);
+    let mut worker = folder.worker(&address, "mortal", &["--log-file", "state/logs/mortal.jsonl"]);
+    folder.epsweep(&["submit", "sweep.yaml", "--to", &address]).expect(0);
+    let epochs = || folder.log_lines("state", &["\"message\":\"epoch\""]).len();
+    folder.wait_for("a training under way", || epochs() > 0);
+    coordinator.kill();
+    let answers = || {
+        let folders = std::fs::read_dir(folder.path().join("mortal/answers")).unwrap();
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "answer")).count()
+    };
+    folder.wait_for("an answer that nobody takes", || answers() == 1);
+    worker.kill();
+    assert_eq!(epochs(), 9, "one training has come to its end");
+
+    let mut coordinator = folder.start(&["serve", "--listen", &address, "--state", "state"]);
+    assert_eq!(coordinator.line(), format!("listening on {address}"));
+    let extra = ["--cache", "mortal", "--log-file", "state/logs/heir.jsonl"];
+    let _heir = folder.worker_with(&address, "heir", &extra);
+    folder.epsweep(&["watch", "--to", &address]).expect(0);
+    folder.epsweep(&["report", "state", "--out", "out"]).expect(0);
+    assert_eq!(epochs(), 3 * 9, "what was finished was not trained again");
+    let costs = folder.costs("out");
+    let of = |name: &str| costs.iter().filter(|row| row["kind"] == "train" && row["worker"] == name).count();
+    assert_eq!((of("mortal"), of("heir")), (1, 2));
+    assert_eq!(answers(), 0);
 }
 
 #[test]

@@ -93,15 +93,24 @@ impl Folder {
     }
 
     pub fn worker(&self, address: &str, name: &str, extra: &[&str]) -> Running {
+        self.worker_with(address, name, &[&["--cache", name], extra].concat())
+    }
+
+    /// The same, with a cache to be named in `extra`.
+    pub fn worker_with(&self, address: &str, name: &str, extra: &[&str]) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_epsweep-worker"));
-        command.args(["--connect", address, "--name", name, "--cache", name]).args(extra).current_dir(self.path());
+        command.args(["--connect", address, "--name", name]).args(extra).current_dir(self.path());
         command.env("NO_COLOR", "1").env_remove("RUST_LOG");
         Running::start(command)
     }
 
     /// Waits until `condition` holds; what for is said when it never does.
-    pub fn wait_for(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(120);
+    pub fn wait_for(&self, what: &str, condition: impl FnMut() -> bool) {
+        self.wait_for_long(what, Duration::from_secs(120), condition);
+    }
+
+    pub fn wait_for_long(&self, what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + limit;
         while !condition() {
             assert!(Instant::now() < deadline, "never happened: {what}");
             std::thread::sleep(Duration::from_millis(20));

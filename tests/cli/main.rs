@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // a panic is how a test fails
 
 mod bad_input;
+mod chaos;
 mod data;
 mod distributed;
 mod given;
