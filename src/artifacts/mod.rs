@@ -71,6 +71,22 @@ impl Store {
         Store { dir: self.dir.with_file_name("witnesses"), ending: "safetensors.gz" }
     }
 
+    /// The states of unfinished training runs, likewise.
+    pub fn training(&self) -> Store {
+        Store { dir: self.dir.with_file_name("unfinished"), ending: "tar" }
+    }
+
+    /// Removes an artifact that nobody needs any more.
+    ///
+    /// # Errors
+    /// When it is there and cannot be removed.
+    pub fn remove(&self, id: &ArtifactId) -> Result<(), ArtifactError> {
+        match fs::remove_file(self.path(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// The file of an artifact, whether or not it is there.
     pub fn path(&self, id: &ArtifactId) -> PathBuf {
         self.dir.join(format!("{id}.{}", self.ending))

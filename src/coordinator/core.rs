@@ -5,6 +5,7 @@ mod handle;
 mod recovery;
 mod requests;
 mod space;
+mod unfinished;
 
 pub use handle::{Handle, Unanswered};
 pub use recovery::Recovery;

@@ -71,6 +71,7 @@ impl LiveSweep {
             sweep: self.plan.sweep.name.clone(),
             trial: trial.key.short(),
             inputs,
+            ..proto::Lease::default()
         })
     }
 

@@ -4,12 +4,13 @@ use super::core::{Handle, Unanswered, is_full};
 use super::{PROTOCOL, ServerOptions, WAITS};
 use crate::artifacts::{ArtifactError, ArtifactId, Store};
 use crate::engine::{Failure, Lease, Verdict};
-use crate::ledger::WorkerInfo;
+use crate::ledger::{Unfinished, WorkerInfo};
 use crate::proto::worker_service_server::WorkerService;
 use crate::proto::{
     AcquireRequest, AcquireResponse, CommitRequest, CommitResponse, FailRequest, FailResponse, FailureKind,
     GetArtifactRequest, GetArtifactResponse, HeartbeatRequest, HeartbeatResponse, LeaseRef, LeaveRequest,
-    LeaveResponse, PutArtifactRequest, PutArtifactResponse, RegisterRequest, RegisterResponse, commit_response,
+    LeaveResponse, PutArtifactRequest, PutArtifactResponse, RegisterRequest, RegisterResponse, SaveTrainingRequest,
+    SaveTrainingResponse, commit_response,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -194,6 +195,20 @@ impl WorkerService for Workers {
         Ok(Response::new(FailResponse {}))
     }
 
+    async fn save_training(
+        &self,
+        request: Request<SaveTrainingRequest>,
+    ) -> Result<Response<SaveTrainingResponse>, Status> {
+        let SaveTrainingRequest { worker, lease: sent, artifact, step } = request.into_inner();
+        let lease = lease(sent.unwrap_or_default())?;
+        let state = Unfinished { artifact, step };
+        self.core
+            .call(move |core| core.save_training(&worker, lease, state))
+            .await?
+            .map_err(Status::invalid_argument)?;
+        Ok(Response::new(SaveTrainingResponse {}))
+    }
+
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
         let worker = request.into_inner().worker;
         self.core.call(move |core| core.leave(&worker)).await?;
@@ -210,6 +225,7 @@ impl WorkerService for Workers {
         let store = match first.kind.as_str() {
             "" | "checkpoint" => self.core.store.clone(),
             "witnesses" => self.core.store.witnesses(),
+            "training" => self.core.store.training(),
             other => return Err(Status::invalid_argument(format!("there are no artifacts of kind {other:?}"))),
         };
         if store.contains(&id) {
@@ -235,7 +251,8 @@ impl WorkerService for Workers {
         request: Request<GetArtifactRequest>,
     ) -> Result<Response<Self::GetArtifactStream>, Status> {
         let id = artifact_id(&request.into_inner().id)?;
-        let store = self.core.store.clone();
+        let store = Some(self.core.store.training()).filter(|store| store.contains(&id));
+        let store = store.unwrap_or_else(|| self.core.store.clone());
         let content = tokio::task::spawn_blocking(move || store.get(&id))
             .await
             .map_err(|error| Status::internal(error.to_string()))?

@@ -66,7 +66,7 @@ impl Engine {
             out.push(Effect::NothingReady); // delayed on its way: the worker has had its answer and gone on
             return;
         }
-        grants.retain(|grant| request != 0 && request == last && self.is_current(name, grant.lease));
+        grants.retain(|grant| request != 0 && request == last && self.holds(name, grant.lease));
         if !grants.is_empty() {
             out.push(Effect::Granted(grants));
             return;
@@ -126,7 +126,7 @@ impl Engine {
         let deadline = now + self.settings.lease_ms;
         let mut revoked = Vec::new();
         for &lease in running {
-            if !self.is_current(name, lease) {
+            if !self.holds(name, lease) {
                 revoked.push(lease);
                 continue;
             }
@@ -142,9 +142,9 @@ impl Engine {
     }
 
     /// Whether `lease` is out, and with this worker.
-    fn is_current(&self, name: &WorkerId, lease: Lease) -> bool {
+    pub fn holds(&self, name: &str, lease: Lease) -> bool {
         let held = self.by_key.get(&lease.task).and_then(|id| self.leases.get(id));
-        held.is_some_and(|held| held.attempt == lease.attempt && held.worker == *name)
+        held.is_some_and(|held| held.attempt == lease.attempt && &*held.worker == name)
     }
 
     pub(super) fn commit(
@@ -195,7 +195,7 @@ impl Engine {
     /// Whether this worker holds the attempt, or held it once.
     fn was_given(&self, name: &WorkerId, lease: Lease) -> bool {
         let past = self.by_key.get(&lease.task).and_then(|id| self.given.get(id));
-        self.is_current(name, lease)
+        self.holds(name, lease)
             || past.is_some_and(|past| past.iter().any(|(worker, last)| worker == name && lease.attempt <= *last))
     }
 
@@ -208,7 +208,7 @@ impl Engine {
         now: Millis,
         out: &mut Vec<Effect>,
     ) {
-        if !self.is_current(name, lease) {
+        if !self.holds(name, lease) {
             return; // an older attempt's trouble is of no consequence
         }
         self.record_failure(name.clone(), lease, failure, message, now, out);

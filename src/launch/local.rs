@@ -77,6 +77,8 @@ impl LocalWorker {
             .arg("--token-file")
             .arg(&self.token_file)
             .arg("--exit-with-stdin")
+            // The next one finds the state on this machine's disk.
+            .args(["--save-every", "0"])
             // What a worker says is in its log file; what it dies of is shown.
             .env("RUST_LOG", "error")
             .env("OMP_NUM_THREADS", "1")

@@ -51,3 +51,6 @@ CREATE VIEW IF NOT EXISTS certified AS
   JOIN sweep_trials t ON t.sweep = s.id AND t.position = k.trial
   JOIN evaluate_answers e ON e.task = k.task
   JOIN json_each(e.levels) l;
+
+-- Training runs that have not come to their end: the furthest state that a worker has sent, a file in unfinished/.
+CREATE TABLE IF NOT EXISTS unfinished (train BLOB PRIMARY KEY, artifact TEXT NOT NULL, step INTEGER NOT NULL) WITHOUT ROWID;

@@ -9,10 +9,12 @@ mod history;
 mod measures;
 mod read;
 mod store;
+mod unfinished;
 mod witnesses;
 
 pub use read::{FailedTask, SweepResults};
 pub use store::{CheckpointAnswer, Cost, EvaluateAnswer, NewSweep, StoredSweep, WitnessAnswer, WorkerInfo};
+pub use unfinished::Unfinished;
 pub use witnesses::StoredWitnesses;
 
 use crate::engine::SweepId;

@@ -42,6 +42,10 @@ struct Cli {
     /// Seconds to wait for a coordinator that has gone away
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     reconnect_timeout: u64,
+    /// Seconds between two copies of a training run's state that go to the coordinator, for others to go on from;
+    /// 0: none, the cache outlives this worker
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    save_every: u64,
     /// Also write JSON lines to this file
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
@@ -85,6 +89,7 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         cache: cli.cache.unwrap_or_else(default_cache),
         token: Bearer::from_file(cli.token_file.as_deref()).map_err(Failure::usage)?,
         libtorch: env!("EPSWEEP_LIBTORCH_VERSION").into(),
+        save_every: (cli.save_every > 0).then(|| Duration::from_secs(cli.save_every)),
         patience: (Duration::from_secs(cli.connect_timeout), Duration::from_secs(cli.reconnect_timeout)),
     };
     match crate::worker::run(options, shutdown).await {

@@ -53,6 +53,8 @@ pub enum FetchError {
 pub enum Sort {
     Checkpoint,
     Witnesses,
+    /// The state of an unfinished training run.
+    Training,
 }
 
 impl Sort {
@@ -60,6 +62,7 @@ impl Sort {
         match self {
             Sort::Checkpoint => "checkpoint".into(),
             Sort::Witnesses => "witnesses".into(),
+            Sort::Training => "training".into(),
         }
     }
 }

@@ -143,6 +143,7 @@ impl Worker {
         match sort {
             Sort::Checkpoint => self.shared.checkpoints.clone(),
             Sort::Witnesses => self.shared.checkpoints.witnesses(),
+            Sort::Training => self.shared.checkpoints.training(),
         }
     }
 }

@@ -17,6 +17,7 @@ mod handin;
 mod link;
 mod run;
 mod slots;
+mod training;
 
 pub use link::LinkError;
 pub use run::{Options, WorkerError, run};

@@ -40,6 +40,10 @@ pub struct Options {
     pub cache: PathBuf,
     pub token: Bearer,
     pub libtorch: String,
+    /// How often the state of a training run is sent to the coordinator.
+    ///
+    /// `None`: never, the cache outlives this worker.
+    pub save_every: Option<Duration>,
     /// How long the coordinator may stay silent before the first answer, and later.
     pub patience: (Duration, Duration),
 }
@@ -105,6 +109,8 @@ pub(super) struct Worker {
     pub answers: Arc<Answers>,
     jobs: Sender<Job>,
     slots: u32,
+    /// Unfinished training runs go to the coordinator.
+    saves: bool,
     /// The worker must go now.
     shutdown: CancellationToken,
     /// Finish what is held, then go.
@@ -147,6 +153,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         answers: Arc::new(answers),
         jobs,
         slots: options.slots,
+        saves: options.save_every.is_some(),
         shutdown: shutdown.clone(),
         drain: CancellationToken::new(),
         deliveries: TaskTracker::new(),
@@ -158,7 +165,11 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
     };
     tracing::info!(worker = options.name, coordinator = options.connect, slots = options.slots, "registered");
     let beating = tokio::spawn(worker.clone().heartbeats(Duration::from_millis(welcome.heartbeat_ms.max(50).into())));
+    let saving = options.save_every.map(|every| tokio::spawn(worker.clone().save_trainings(every)));
     let result = worker.clone().serve(&mut finished).await;
+    if let Some(saving) = saving {
+        saving.abort();
+    }
     worker.wind_down(&mut finished).await;
     beating.abort();
     tracing::info!(worker = options.name, "left");
@@ -213,6 +224,10 @@ impl Worker {
         }
     }
 
+    pub(super) fn held_leases(&self) -> Vec<Lease> {
+        self.held.leases()
+    }
+
     async fn acquire(&self, request: u64, free_slots: u32, prefetch: u32) -> Result<AcquireResponse, LinkError> {
         let worker = self.link.worker();
         let message = AcquireRequest { worker, request, free_slots, prefetch, wait_ms: POLL.as_millis() as u32 };
@@ -237,11 +252,14 @@ impl Worker {
             "train" => job.sent.inputs.clone(),
             _ => vec![job.sent.checkpoint.clone()],
         };
-        if wanted.is_empty() {
+        if wanted.is_empty() && job.sent.training.is_empty() {
             let _ = self.jobs.send(job);
             return;
         }
         self.deliveries.spawn(async move {
+            if !job.sent.training.is_empty() {
+                worker.take_over(lease, &job.sent.training).await;
+            }
             match worker.fetch(&wanted).await {
                 Ok(()) => drop(worker.jobs.send(job)),
                 Err(message) => {
@@ -266,7 +284,11 @@ impl Worker {
     async fn deliver(&self, done: Done) -> Result<(), LinkError> {
         let lease = done.lease;
         let result = match done.result {
-            _ if done.stopped && self.shutdown.is_cancelled() => Ok(()), // Leave hands it back
+            // Leave hands it back, and whoever is given it goes on from here.
+            _ if done.stopped && self.shutdown.is_cancelled() => match done.partial {
+                Some(_) if self.saves => self.save_training(lease).await,
+                _ => Ok(()),
+            },
             Err((failure, message)) => self.report_failure(lease, failure, message).await,
             Ok(answer) => self.hand_in(lease, done.seconds, answer).await,
         };
@@ -341,7 +363,7 @@ impl Worker {
                     let worker = self.clone();
                     let lease = done.lease;
                     // A coordinator that is gone cannot be told; its ledger knows that the lease is out.
-                    let _ = tokio::time::timeout(Duration::from_secs(2), worker.deliver(done)).await;
+                    let _ = tokio::time::timeout_at(deadline, worker.deliver(done)).await;
                     self.held.remove(lease);
                 }
                 () = tokio::time::sleep_until(deadline) => break,

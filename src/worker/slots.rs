@@ -64,6 +64,13 @@ pub struct Shared {
     pub partial: PathBuf,
 }
 
+impl Shared {
+    /// Where an unfinished training run lies.
+    pub fn training_folder(&self, task: TaskKey) -> PathBuf {
+        self.partial.join(task.to_string())
+    }
+}
+
 /// Starts the threads. They end when the returned sender is dropped.
 pub fn start(slots: u32, shared: &Arc<Shared>, done: &UnboundedSender<Done>) -> Sender<Job> {
     let (jobs, queue) = channel();
@@ -95,7 +102,7 @@ fn work(queue: &Mutex<Receiver<Job>>, shared: &Shared, done: &UnboundedSender<Do
 
 fn perform(job: &Job, shared: &Shared) -> Done {
     let started = Instant::now();
-    let partial = (job.sent.kind == "train").then(|| shared.partial.join(job.lease.task.to_string()));
+    let partial = (job.sent.kind == "train").then(|| shared.training_folder(job.lease.task));
     let result = catch_unwind(AssertUnwindSafe(|| answer(job, shared, partial.as_ref())))
         .unwrap_or_else(|panic| Err(LabError::Torch(panic_text(&*panic))));
     let stopped = matches!(result, Err(LabError::Stopped));

@@ -1,6 +1,7 @@
 //! The plan, not the fleet, fixes the numbers.
 
 use crate::harness::{Folder, SLOW, SMALL, kill_pid};
+use nix::sys::signal::Signal;
 
 #[test]
 fn one_worker_two_workers_and_a_served_sweep_write_the_same_bytes() {
@@ -105,6 +106,38 @@ fn what_a_dead_worker_had_finished_is_handed_in_by_the_next_with_its_cache() {
     let of = |name: &str| costs.iter().filter(|row| row["kind"] == "train" && row["worker"] == name).count();
     assert_eq!((of("mortal"), of("heir")), (1, 2));
     assert_eq!(answers(), 0);
+}
+
+#[test]
+fn a_training_goes_on_elsewhere_after_sigterm_and_after_kill() {
+    let folder = Folder::with(SLOW);
+    folder.epsweep(&["run", "sweep.yaml", "--workers", "2", "--out", "calm"]).expect(0);
+    let (_coordinator, address) = folder.serve(&["--lease", "3"]);
+    folder.epsweep(&["submit", "sweep.yaml", "--to", &address]).expect(0);
+    let epochs = || folder.log_lines("state", &["\"message\":\"epoch\""]).len();
+    let states = || std::fs::read_dir(folder.path().join("state/unfinished")).map_or(0, Iterator::count);
+    let mut expected = 0;
+    // Each with a cache of its own, as on another host.
+    for (name, signal) in [("told", Signal::SIGTERM), ("killed", Signal::SIGKILL)] {
+        let log = format!("state/logs/{name}.jsonl");
+        let mut worker = folder.worker(&address, name, &["--save-every", "1", "--log-file", &log]);
+        let before = epochs();
+        folder.wait_for("a state that was sent after some epochs", || {
+            let sent_yet = std::fs::read_to_string(folder.path().join(&log)).unwrap_or_default();
+            epochs() >= before + 3 && sent_yet.contains("training state sent")
+        });
+        worker.signal(signal);
+        folder.wait_for("its end", || !worker.is_running());
+        expected = expected.max(states());
+    }
+    assert_eq!(expected, 1, "one training run had begun");
+    let _last = folder.worker(&address, "last", &["--log-file", "state/logs/last.jsonl"]);
+    folder.epsweep(&["watch", "--to", &address]).expect(0);
+    folder.epsweep(&["report", "state", "--out", "out"]).expect(0);
+    assert_eq!(folder.results("out"), folder.results("calm/report"));
+    assert!(epochs() <= 3 * 9 + 4, "{} epochs in all: what was reached elsewhere was used", epochs());
+    assert_eq!(folder.log_lines("state", &["goes on where an earlier attempt was"]).len(), 2);
+    assert_eq!(states(), 0, "states of finished runs are dropped");
 }
 
 #[test]

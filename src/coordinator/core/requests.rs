@@ -96,6 +96,7 @@ impl Core {
 
     fn write_lease(&mut self, grant: Grant) -> Option<proto::Lease> {
         let Grant { lease, sweep, keep, .. } = grant;
+        let unfinished = self.unfinished(lease.task).map(|state| state.artifact).unwrap_or_default();
         let live = self.sweeps.get(&sweep)?;
         let (checkpoint, known) = match live.question(lease.task)? {
             Question::Train(_) => (String::new(), Vec::new()),
@@ -112,7 +113,8 @@ impl Core {
                 (self.keep(checkpoint).unwrap_or_default(), known)
             }
         };
-        self.sweeps.get(&sweep)?.lease(lease, keep, checkpoint, known)
+        let written = self.sweeps.get(&sweep)?.lease(lease, keep, checkpoint, known)?;
+        Some(proto::Lease { training: unfinished, ..written })
     }
 
     /// Renews leases; `None` when the worker must register first.
@@ -158,6 +160,9 @@ impl Core {
             };
             let stored = self.store_answer(lease.task, &answer, &cost);
             self.keep(stored);
+            if matches!(answer, Answer::Train(_)) {
+                self.forget_unfinished(lease.task);
+            }
         }
         Ok(verdict)
     }

@@ -68,6 +68,24 @@ pub struct Saved {
     pub kept: Vec<Checkpoint>,
 }
 
+/// How many steps the run in a folder has taken; `None` where there is no state that could be gone on from.
+pub fn reached(folder: &Path) -> Option<u64> {
+    let bytes = fs::read(folder.join("state")).ok()?;
+    let (progress, _) = parse(&bytes).ok()?;
+    (progress.version == VERSION).then_some(progress.step)
+}
+
+/// What a `state` file says and holds.
+fn parse(bytes: &[u8]) -> Result<(Progress, HashMap<String, Tensor>), String> {
+    let (digest, body) = bytes.split_at_checked(32).ok_or("cut short")?;
+    if blake3::hash(body).as_bytes() != digest {
+        return Err("its checksum does not match".to_string());
+    }
+    let Stored { tensors, mut metadata } = weights::decode(body).map_err(|error| error.to_string())?;
+    let json = metadata.remove(METADATA).ok_or("no progress entry")?;
+    Ok((serde_json::from_str(&json).map_err(|error| error.to_string())?, tensors))
+}
+
 /// The folder of one question.
 pub struct Folder {
     path: PathBuf,
@@ -112,13 +130,7 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
-        let (digest, body) = bytes.split_at_checked(32).ok_or("cut short")?;
-        if blake3::hash(body).as_bytes() != digest {
-            return Err("its checksum does not match".to_string());
-        }
-        let Stored { tensors, mut metadata } = weights::decode(body).map_err(|error| error.to_string())?;
-        let json = metadata.remove(METADATA).ok_or("no progress entry")?;
-        let progress: Progress = serde_json::from_str(&json).map_err(|error| error.to_string())?;
+        let (progress, tensors) = parse(&bytes)?;
         if progress.version != VERSION || progress.question != self.question {
             return Err("it belongs to another question or version".to_string());
         }

@@ -1,0 +1,55 @@
+//! States of unfinished training runs: kept for the next attempt, and dropped when the run has ended.
+
+use super::Core;
+use crate::artifacts::ArtifactId;
+use crate::engine::Lease;
+use crate::ledger::Unfinished;
+use crate::plan::TaskKey;
+
+impl Core {
+    /// Keeps the state that a run under `lease` has reached, if it is the furthest. An `Err` says why it cannot be one.
+    pub fn save_training(&mut self, worker: &str, lease: Lease, state: Unfinished) -> Result<(), String> {
+        let id = ArtifactId::parse(&state.artifact).ok_or("it names no artifact")?;
+        if !self.store.training().contains(&id) {
+            return Err(format!("the state {id} was never uploaded"));
+        }
+        let earlier = self.unfinished(lease.task);
+        let further = earlier.as_ref().is_none_or(|earlier| earlier.step < state.step);
+        if !further || !self.engine.holds(worker, lease) {
+            // A late copy of what is known, or of a run that has ended meanwhile.
+            if earlier.is_none_or(|earlier| earlier.artifact != state.artifact) {
+                self.drop_state(&state.artifact);
+            }
+            return Ok(());
+        }
+        let written = self.ledger.store_unfinished(lease.task, &state);
+        self.keep(written);
+        if let Some(earlier) = earlier {
+            self.drop_state(&earlier.artifact);
+        }
+        Ok(())
+    }
+
+    /// The state that the next attempt at a training run can go on from.
+    pub(super) fn unfinished(&mut self, task: TaskKey) -> Option<Unfinished> {
+        let found = self.ledger.unfinished(task);
+        self.keep(found)
+    }
+
+    /// A training run has been answered.
+    pub(super) fn forget_unfinished(&mut self, task: TaskKey) {
+        if let Some(state) = self.unfinished(task) {
+            let written = self.ledger.remove_unfinished(task);
+            self.keep(written);
+            self.drop_state(&state.artifact);
+        }
+    }
+
+    fn drop_state(&self, artifact: &str) {
+        if let Some(id) = ArtifactId::parse(artifact)
+            && let Err(error) = self.store.training().remove(&id)
+        {
+            tracing::warn!(%error, "a training state that nobody needs stays on the disk");
+        }
+    }
+}
