@@ -16,13 +16,15 @@ impl Engine {
         for (index, task) in self.tasks.iter().enumerate() {
             let id = TaskId(index as u32);
             assert_eq!(self.by_key.get(&task.key), Some(&id), "every task is found by its key");
-            let queued = self.ready.contains(id, task.seconds);
-            let wanted = task.sweep.is_some() && task.work != Work::Unknown;
-            assert_eq!(
-                queued,
-                wanted && task.status == Status::Ready,
-                "{id:?} {task:?}: queued exactly when ready and wanted"
-            );
+            let wanting = self.sweeps_of(id);
+            for (sweep, entry) in &self.sweeps {
+                let wanted = wanting.contains(sweep) && task.work != Work::Unknown;
+                assert_eq!(
+                    entry.ready.contains(id, task.seconds),
+                    wanted && task.status == Status::Ready,
+                    "{id:?} {task:?}: queued exactly when ready, by those who want it"
+                );
+            }
             assert_eq!(
                 self.leases.contains_key(&id),
                 task.status == Status::Leased,
@@ -45,12 +47,10 @@ impl Engine {
                 assert!(self.trains[&id].is_complete(), "{task:?}: done without all its checkpoints");
             }
         }
-        for holder in self.ready.holders() {
-            for id in self.ready.held_by(holder) {
-                assert!(
-                    self.ready.contains(id, self.tasks[id.0 as usize].seconds),
-                    "a holder's queue is part of the whole"
-                );
+        for ready in self.sweeps.values().map(|entry| &entry.ready) {
+            for id in ready.holders().flat_map(|holder| ready.held_by(holder)) {
+                let seconds = self.tasks[id.0 as usize].seconds;
+                assert!(ready.contains(id, seconds), "a holder's queue is part of the whole");
             }
         }
     }
@@ -75,6 +75,8 @@ impl Engine {
             assert!(!others.is_empty() && self.tasks[id.0 as usize].sweep.is_some(), "extra claims follow a first one");
         }
         for (sweep, entry) in &self.sweeps {
+            assert_eq!(self.running.contains(sweep), entry.state == SweepState::Running, "sweep {sweep}: in the list");
+            assert!(entry.served.is_finite(), "sweep {sweep}: its share");
             if entry.state != SweepState::Running {
                 continue; // its counts are a memory
             }

@@ -19,6 +19,16 @@ pub enum Event {
     Admit(Admission),
     /// A sweep is no longer wanted.
     Cancel(SweepId),
+    /// Nothing more of a sweep is to start until it is resumed.
+    Pause(SweepId),
+    Resume(SweepId),
+    /// Its share of the slots from now on, as a weight against the other sweeps'.
+    Prioritise {
+        sweep: SweepId,
+        priority: u32,
+    },
+    /// The tasks of a running sweep that failed for good are to be tried again.
+    Retry(SweepId),
     /// A worker has connected, for the first time or again, and says what it still holds.
     Register {
         worker: WorkerId,
@@ -107,7 +117,7 @@ pub enum NewWork {
 }
 
 /// Why an attempt failed; each kind has its own retry policy, see [`Failure::retries`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
     /// NaN or infinite loss. A property of the trial: the same question always diverges.
@@ -124,6 +134,14 @@ pub enum Failure {
 
 impl Failure {
     pub const COUNT: usize = 6;
+    pub const ALL: [Failure; Failure::COUNT] = [
+        Failure::Diverged,
+        Failure::OutOfMemory,
+        Failure::BadInput,
+        Failure::Preempted,
+        Failure::LostWorker,
+        Failure::Bug,
+    ];
 
     /// How often a task may fail this way and be tried again; `None` is without limit.
     pub fn retries(self) -> Option<u32> {

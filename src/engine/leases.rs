@@ -1,6 +1,6 @@
 //! Workers and their leases: the part of the engine that changes with every call.
 
-use super::{Effect, Engine, Failure, Grant, Lease, Millis, Record, TaskId, Verdict, WorkerId};
+use super::{Effect, Engine, Failure, Grant, Lease, Millis, Record, SweepId, TaskId, Verdict, WorkerId};
 use crate::engine::task::{TrainEntry, Work};
 use std::collections::BTreeSet;
 
@@ -9,7 +9,11 @@ use std::collections::BTreeSet;
 pub(super) struct Held {
     pub worker: WorkerId,
     pub attempt: u32,
+    /// Granted, or known again after a restart.
+    pub since: Millis,
     pub deadline: Millis,
+    /// The sweep whose share it counts in, and the seconds it was taken for.
+    pub charged: Option<(SweepId, f64)>,
 }
 
 /// A worker as far as it is known; forgotten when it leaves or falls silent, and welcome again.
@@ -37,6 +41,7 @@ impl Engine {
         for id in self.leases_of(name) {
             let lease = self.lease_of(id);
             if !running.contains(&lease) {
+                self.correct_share_by_clock(id, now);
                 self.record(Record::Released { lease, why: "its worker does not hold it".into() }, now, out);
                 self.settle(id, out);
             }
@@ -72,11 +77,14 @@ impl Engine {
             return;
         }
         // A new request, or one whose leases have all been lost: its worker still waits for work.
-        while let Some(id) = self.next_grant(name, grants.len() as u32, free_slots, prefetch) {
+        while let Some((sweep, id)) = self.next_grant(name, grants.len() as u32, free_slots, prefetch) {
             let task = &self.tasks[id.0 as usize];
             let lease = Lease { task: task.key, attempt: task.attempt + 1 };
-            let sweep = task.sweep.expect("only wanted tasks stand in the queues");
+            let charged = self.serve(sweep, id);
             self.record(Record::Leased { lease, worker: name.clone() }, now, out);
+            if let Some(held) = self.leases.get_mut(&id) {
+                held.charged = Some((sweep, charged));
+            }
             let keep = self.trains.get(&id).map(TrainEntry::missing).unwrap_or_default();
             grants.push(Grant { lease, sweep, id, keep });
         }
@@ -92,22 +100,28 @@ impl Engine {
 
     /// The next task for a worker that has been granted `granted` already, within its free slots,
     /// or beyond them while tasks are short and there are enough for everybody.
-    fn next_grant(&self, worker: &WorkerId, granted: u32, free_slots: u32, prefetch: u32) -> Option<TaskId> {
+    fn next_grant(
+        &self,
+        worker: &WorkerId,
+        granted: u32,
+        free_slots: u32,
+        prefetch: u32,
+    ) -> Option<(SweepId, TaskId)> {
         if self.draining || granted >= free_slots.saturating_add(prefetch) {
             return None;
         }
-        let id = self.ready.next_for(worker)?;
+        let (sweep, id) = self.next_for(worker)?;
         if granted >= free_slots {
             let task = &self.tasks[id.0 as usize];
             // Until one was measured, any task may be long.
             let expected = self.measured.expected(task.kind(), task.seconds);
             let short = expected.is_some_and(|seconds| seconds <= self.settings.prefetch_seconds);
             let slots: u64 = self.workers.values().map(|worker| u64::from(worker.slots)).sum();
-            if !short || self.ready.len() as u64 <= slots * u64::from(granted - free_slots + 1) {
+            if !short || self.ready_tasks() as u64 <= slots * u64::from(granted - free_slots + 1) {
                 return None;
             }
         }
-        Some(id)
+        Some((sweep, id))
     }
 
     pub(super) fn heartbeat(&mut self, name: &WorkerId, running: &[Lease], now: Millis, out: &mut Vec<Effect>) {
@@ -133,6 +147,7 @@ impl Engine {
             let id = self.by_key[&lease.task];
             if self.tasks[id.0 as usize].sweep.is_none() {
                 revoked.push(lease);
+                self.correct_share_by_clock(id, now);
                 self.record(Record::Released { lease, why: "no longer wanted".into() }, now, out);
             } else if let Some(held) = self.leases.get_mut(&id) {
                 held.deadline = deadline;
@@ -161,6 +176,7 @@ impl Engine {
             let id = self.by_key[&lease.task];
             let task = &self.tasks[id.0 as usize];
             self.measured.learn(task.kind(), task.seconds, seconds);
+            self.correct_share(id, seconds);
             self.record(Record::Committed { lease, worker: name.clone(), epochs }, now, out);
             self.settle(id, out);
         }
@@ -226,6 +242,7 @@ impl Engine {
         let id = self.by_key[&lease.task];
         let before = self.tasks[id.0 as usize].failures.of(failure);
         let fatal = failure.retries().is_some_and(|retries| before >= retries);
+        self.correct_share_by_clock(id, now);
         self.record(Record::Failed { lease, worker, failure, message, fatal }, now, out);
         self.settle(id, out);
     }
@@ -234,6 +251,7 @@ impl Engine {
         self.workers.remove(name);
         for id in self.leases_of(name) {
             let lease = self.lease_of(id);
+            self.correct_share_by_clock(id, now);
             self.record(Record::Released { lease, why: "worker left".into() }, now, out);
             self.settle(id, out);
         }

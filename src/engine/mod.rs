@@ -19,21 +19,26 @@
 mod check;
 mod event;
 mod leases;
+mod progress;
 mod ready;
+mod shares;
 mod sweeps;
 mod task;
 #[cfg(test)]
 mod tests;
+mod transition;
+mod why;
 
 pub use event::{Admission, Effect, Event, Failure, Grant, Lease, NewTask, NewWork, Record, Verdict};
-pub use sweeps::{KindCounts, SweepProgress, SweepState};
+pub use progress::{KindCounts, SweepProgress, SweepState};
 pub use task::{Status, TaskId};
+pub use why::{Share, Why};
 
 use crate::plan::TaskKey;
-use ready::Ready;
-use std::collections::{BTreeMap, HashMap};
+use progress::Measured;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use sweeps::{Measured, SweepEntry};
+use sweeps::SweepEntry;
 use task::{Task, TrainEntry};
 
 /// Milliseconds on the shell's monotonic clock.
@@ -42,6 +47,9 @@ pub type Millis = u64;
 pub type SweepId = u32;
 /// What a worker calls itself.
 pub type WorkerId = Arc<str>;
+
+/// Of sweeps that nobody has given another one.
+pub const DEFAULT_PRIORITY: u32 = 10;
 
 /// What may be tuned without changing any result.
 #[derive(Debug, Clone, Copy)]
@@ -70,8 +78,11 @@ pub struct Engine {
     /// attempt it was given. Forgotten once an evaluation is answered.
     given: HashMap<TaskId, Vec<(WorkerId, u32)>>,
     workers: BTreeMap<WorkerId, leases::Worker>,
-    ready: Ready,
     sweeps: BTreeMap<SweepId, SweepEntry>,
+    /// Sweeps that are neither finished nor cancelled, paused ones among them.
+    running: BTreeSet<SweepId>,
+    /// The `served` of the sweep that was last given a slot.
+    served: f64,
     /// Sweeps beyond the first that want a task; the first stands in the task itself.
     also_wanted: HashMap<TaskId, Vec<SweepId>>,
     measured: Measured,
@@ -88,8 +99,9 @@ impl Engine {
             leases: BTreeMap::new(),
             given: HashMap::new(),
             workers: BTreeMap::new(),
-            ready: Ready::default(),
             sweeps: BTreeMap::new(),
+            running: BTreeSet::new(),
+            served: 0.0,
             also_wanted: HashMap::new(),
             measured: Measured::default(),
             draining: false,
@@ -102,6 +114,10 @@ impl Engine {
         match event {
             Event::Admit(admission) => self.admit(admission, now, &mut out),
             Event::Cancel(sweep) => self.cancel(sweep, &mut out),
+            Event::Pause(sweep) => self.pause(sweep),
+            Event::Resume(sweep) => self.resume(sweep, &mut out),
+            Event::Prioritise { sweep, priority } => self.prioritise(sweep, priority),
+            Event::Retry(sweep) => self.retry(sweep, now, &mut out),
             Event::Register { worker, slots, running } => self.register(&worker, slots, &running, now, &mut out),
             Event::Acquire { worker, request, free_slots, prefetch } => {
                 self.acquire(&worker, request, free_slots, prefetch, now, &mut out);

@@ -1,10 +1,10 @@
-//! The queues of tasks that could start now, and the order in which workers get them.
+//! A sweep's queues of tasks that could start now, and the order in which workers get them.
 
 use super::{TaskId, WorkerId};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
-/// Tasks that are ready and wanted.
+/// Tasks of one sweep that are ready and wanted.
 ///
 /// A worker first gets evaluations of checkpoints it has trained itself (nothing to transfer, and
 /// results appear early), then training runs, longest first (so that none is left over at the
@@ -66,6 +66,18 @@ impl Ready {
     pub fn next_for(&self, worker: &WorkerId) -> Option<TaskId> {
         let held = self.by_holder.get(worker).and_then(|tasks| tasks.first().copied());
         held.or_else(|| self.trains.first().map(|(_, task)| *task)).or_else(|| self.evaluations.first().copied())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.trains.is_empty() && self.evaluations.is_empty()
+    }
+
+    /// How many tasks a worker that has trained none of these checkpoints would get before this one.
+    pub fn ahead_of(&self, task: TaskId, seconds: f32) -> usize {
+        match self.evaluations.contains(&task) {
+            true => self.trains.len() + self.evaluations.range(..task).count(),
+            false => self.trains.range(..(Reverse(Seconds(seconds)), task)).count(),
+        }
     }
 
     pub fn contains(&self, task: TaskId, seconds: f32) -> bool {

@@ -1,43 +1,10 @@
-//! Sweeps: which tasks are wanted, how far they are, and the durable transitions of a task.
+//! Sweeps: which tasks are wanted, and how people steer them.
 
-use super::task::{Failures, Outlook, Task, Work};
-use super::{
-    Admission, Effect, Engine, Failure, Lease, Millis, NewWork, Record, Status, SweepId, TaskId, WorkerId, leases,
-};
+use super::progress::{KindCounts, SweepState};
+use super::ready::Ready;
+use super::task::{Outlook, Task, Work};
+use super::{Admission, DEFAULT_PRIORITY, Effect, Engine, Millis, NewWork, Record, Status, SweepId, TaskId};
 use crate::plan::TaskKey;
-
-/// How many tasks of one kind stand where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct KindCounts {
-    by_status: [u64; Status::COUNT],
-}
-
-impl KindCounts {
-    pub fn of(&self, status: Status) -> u64 {
-        self.by_status[status as usize]
-    }
-
-    pub fn total(&self) -> u64 {
-        self.by_status.iter().sum()
-    }
-
-    /// Whether nothing of it can change any more.
-    pub fn is_complete(&self) -> bool {
-        self.of(Status::Blocked) + self.of(Status::Ready) + self.of(Status::Leased) == 0
-    }
-
-    pub(super) fn add(&mut self, status: Status) {
-        self.by_status[status as usize] += 1;
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SweepState {
-    Running,
-    /// Every task is done or has failed for good.
-    Finished,
-    Cancelled,
-}
 
 #[derive(Debug)]
 pub(super) struct SweepEntry {
@@ -48,48 +15,14 @@ pub(super) struct SweepEntry {
     /// Estimated seconds of all tasks, and of those that are not final, by kind.
     pub seconds: [f64; 2],
     pub open_seconds: [f64; 2],
-}
-
-/// How far a sweep is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SweepProgress {
-    pub state: SweepState,
-    pub train: KindCounts,
-    pub evaluate: KindCounts,
-    /// With the slots connected now; `None` while there are none, or nothing has been measured.
-    pub remaining_seconds: Option<f64>,
-    /// Share of the expected work that is done, 0 to 1.
-    pub progress: f64,
-}
-
-/// Measured over estimated seconds, by kind.
-#[derive(Debug, Default)]
-pub(super) struct Measured {
-    actual: [f64; 2],
-    estimated: [f64; 2],
-}
-
-impl Measured {
-    pub fn learn(&mut self, kind: usize, estimated: f32, actual: f64) {
-        if actual.is_finite() && actual >= 0.0 {
-            self.actual[kind] += actual;
-            self.estimated[kind] += f64::from(estimated);
-        }
-    }
-
-    /// What a task of this estimate will take; unknown until one of its kind has been measured.
-    pub fn expected(&self, kind: usize, estimated: f32) -> Option<f64> {
-        (self.estimated[kind] > 0.0).then(|| f64::from(estimated) * self.ratio(kind))
-    }
-
-    fn ratio(&self, kind: usize) -> f64 {
-        // A kind that has not been seen yet borrows the other's ratio: the machine is the same.
-        [kind, 1 - kind].iter().find(|&&k| self.estimated[k] > 0.0).map_or(1.0, |&k| self.actual[k] / self.estimated[k])
-    }
-
-    fn is_empty(&self) -> bool {
-        self.estimated.iter().all(|&seconds| seconds == 0.0)
-    }
+    /// Its tasks that could start now.
+    pub ready: Ready,
+    /// Nothing of it starts.
+    pub paused: bool,
+    /// Its weight when slots are shared out, see shares.rs.
+    pub priority: u32,
+    /// Seconds leased so far over the priority; sweeps that were idle do not save it up.
+    pub served: f64,
 }
 
 impl Engine {
@@ -101,8 +34,13 @@ impl Engine {
             counts: Default::default(),
             seconds: [0.0; 2],
             open_seconds: [0.0; 2],
+            ready: Ready::default(),
+            paused: false,
+            priority: DEFAULT_PRIORITY,
+            served: 0.0,
         };
         self.sweeps.insert(sweep, entry);
+        self.running.insert(sweep);
         self.tasks.reserve(admission.tasks.len());
         let mut ids = Vec::with_capacity(admission.tasks.len());
         for new in admission.tasks {
@@ -127,7 +65,7 @@ impl Engine {
         self.finish_if_complete(sweep, out);
     }
 
-    fn find_or_add(&mut self, key: TaskKey) -> TaskId {
+    pub(super) fn find_or_add(&mut self, key: TaskKey) -> TaskId {
         if let Some(&id) = self.by_key.get(&key) {
             return id;
         }
@@ -167,49 +105,10 @@ impl Engine {
         let (kind, status, seconds) = (task.kind(), task.status, f64::from(task.seconds));
         let entry = self.sweeps.get_mut(&sweep).expect("the sweep was entered before its tasks");
         entry.tasks.push(id);
-        entry.counts[kind].by_status[status as usize] += 1;
+        entry.counts[kind].add(status);
         entry.seconds[kind] += seconds;
         if !status.is_final() {
             entry.open_seconds[kind] += seconds;
-        }
-    }
-
-    /// Where a task's lease, answers, failures and dependencies say that it belongs.
-    pub(super) fn status_of(&self, id: TaskId) -> Status {
-        let task = &self.tasks[id.0 as usize];
-        if self.leases.contains_key(&id) {
-            return Status::Leased;
-        }
-        let (complete, possible) = match task.work {
-            Work::Unknown => (task.answered, Status::Ready),
-            // A training run whose checkpoints are not all there has more to do, even if it was done before.
-            Work::Train => (self.trains[&id].is_complete(), Status::Ready),
-            Work::Evaluate { train, epoch } => {
-                let possible = if self.trains[&train].have.contains(&epoch) {
-                    Status::Ready
-                } else if self.tasks[train.0 as usize].status == Status::Failed {
-                    Status::Skipped
-                } else {
-                    Status::Blocked
-                };
-                (task.answered, possible)
-            }
-        };
-        match task.failures.outlook {
-            _ if complete => Status::Done,
-            Outlook::GivenUp | Outlook::Hopeless => Status::Failed,
-            Outlook::Open => possible,
-        }
-    }
-
-    /// Puts a task, and those that wait for it, where they belong.
-    fn reconsider(&mut self, id: TaskId) {
-        self.dequeue(id);
-        let (before, after) = (self.tasks[id.0 as usize].status, self.status_of(id));
-        self.set_status(id, after);
-        self.enqueue(id);
-        if (before == Status::Failed) != (after == Status::Failed) {
-            self.reconsider_dependents(id);
         }
     }
 
@@ -226,14 +125,44 @@ impl Engine {
             return;
         }
         entry.state = SweepState::Cancelled;
+        self.running.remove(&sweep);
         for id in entry.tasks.clone() {
             self.unwant(id, sweep);
         }
         out.push(Effect::Wake);
         // A training run may be complete now, with what the other sweeps want of it.
-        for other in self.sweeps.keys().copied().collect::<Vec<_>>() {
+        for other in self.running.iter().copied().collect::<Vec<_>>() {
             self.finish_if_complete(other, out);
         }
+    }
+
+    /// Nothing more of a sweep starts until it is resumed; what runs may finish.
+    pub(super) fn pause(&mut self, sweep: SweepId) {
+        if let Some(entry) = self.sweeps.get_mut(&sweep) {
+            entry.paused = true;
+        }
+    }
+
+    pub(super) fn resume(&mut self, sweep: SweepId, out: &mut Vec<Effect>) {
+        let Some(entry) = self.sweeps.get_mut(&sweep).filter(|entry| entry.paused) else { return };
+        entry.paused = false;
+        entry.served = entry.served.max(self.served);
+        out.push(Effect::Wake);
+    }
+
+    pub(super) fn prioritise(&mut self, sweep: SweepId, priority: u32) {
+        if let Some(entry) = self.sweeps.get_mut(&sweep) {
+            entry.priority = priority.max(1);
+        }
+    }
+
+    /// Tasks that failed for good get another chance, except those that would only diverge again.
+    pub(super) fn retry(&mut self, sweep: SweepId, now: Millis, out: &mut Vec<Effect>) {
+        let Some(entry) = self.sweeps.get(&sweep).filter(|entry| entry.state == SweepState::Running) else { return };
+        for id in entry.tasks.clone() {
+            self.revive(id, now, out);
+        }
+        out.push(Effect::Wake);
     }
 
     /// Removes one sweep's claim to a task. A sweep that has ended keeps its counts as they were.
@@ -275,153 +204,11 @@ impl Engine {
             return;
         }
         entry.state = SweepState::Finished;
+        self.running.remove(&sweep);
         // A finished sweep gives up its claims: what others do with the tasks is no longer its concern.
         for id in entry.tasks.clone() {
             self.unwant(id, sweep);
         }
         out.push(Effect::Finished(sweep));
-    }
-
-    pub(super) fn sweeps_of(&self, id: TaskId) -> Vec<SweepId> {
-        let first = self.tasks[id.0 as usize].sweep;
-        let others = self.also_wanted.get(&id).into_iter().flatten().copied();
-        first.into_iter().chain(others).collect()
-    }
-
-    /// Changes a status and every count that depends on it.
-    fn set_status(&mut self, id: TaskId, to: Status) {
-        let task = &mut self.tasks[id.0 as usize];
-        let (from, kind, seconds) = (task.status, task.kind(), f64::from(task.seconds));
-        if from == to {
-            return;
-        }
-        task.status = to;
-        for sweep in self.sweeps_of(id) {
-            let entry = self.sweeps.get_mut(&sweep).expect("sweeps are never forgotten");
-            entry.counts[kind].by_status[from as usize] -= 1;
-            entry.counts[kind].by_status[to as usize] += 1;
-            match (from.is_final(), to.is_final()) {
-                (false, true) => entry.open_seconds[kind] -= seconds,
-                (true, false) => entry.open_seconds[kind] += seconds,
-                _ => {}
-            }
-        }
-    }
-
-    fn enqueue(&mut self, id: TaskId) {
-        let task = &self.tasks[id.0 as usize];
-        if task.status != Status::Ready || task.sweep.is_none() {
-            return;
-        }
-        match task.work {
-            Work::Train => self.ready.insert_train(id, task.seconds),
-            Work::Evaluate { train, .. } => self.ready.insert_evaluation(id, self.trains[&train].holder.as_ref()),
-            Work::Unknown => {}
-        }
-    }
-
-    fn dequeue(&mut self, id: TaskId) {
-        let task = &self.tasks[id.0 as usize];
-        match task.work {
-            Work::Train => self.ready.remove_train(id, task.seconds),
-            Work::Evaluate { train, .. } => self.ready.remove_evaluation(id, self.trains[&train].holder.as_ref()),
-            Work::Unknown => {}
-        }
-    }
-
-    // ---- durable transitions, live and replayed -------------------------------------------------
-
-    pub(super) fn on_leased(&mut self, lease: Lease, worker: &WorkerId, now: Millis) {
-        let id = self.find_or_add(lease.task);
-        self.end_lease(id);
-        let task = &mut self.tasks[id.0 as usize];
-        task.attempt = task.attempt.max(lease.attempt);
-        let deadline = now + self.settings.lease_ms;
-        self.leases.insert(id, leases::Held { worker: worker.clone(), attempt: lease.attempt, deadline });
-        if let Some(worker) = self.workers.get_mut(worker) {
-            worker.leases.insert(id);
-        }
-        self.reconsider(id);
-    }
-
-    pub(super) fn on_released(&mut self, lease: Lease) {
-        let id = self.find_or_add(lease.task);
-        self.end_lease(id);
-        self.reconsider(id);
-    }
-
-    pub(super) fn on_committed(&mut self, lease: Lease, worker: &WorkerId, epochs: Option<&[u32]>) {
-        let id = self.find_or_add(lease.task);
-        self.end_lease(id);
-        let task = &mut self.tasks[id.0 as usize];
-        task.attempt = task.attempt.max(lease.attempt);
-        task.answered = true;
-        task.failures = Failures::default();
-        if let Some(epochs) = epochs {
-            let waiting = self.trains.get(&id).map(|train| train.dependents.clone()).unwrap_or_default();
-            waiting.into_iter().for_each(|dependent| self.dequeue(dependent)); // queues know the old holder
-            let train = self.trains.entry(id).or_default();
-            train.add_have(epochs);
-            train.holder = Some(worker.clone());
-            self.reconsider_dependents(id);
-        } else {
-            self.given.remove(&id); // whoever else answers is too late
-        }
-        self.reconsider(id);
-    }
-
-    pub(super) fn on_failed(&mut self, lease: Lease, failure: Failure, fatal: bool) {
-        let id = self.find_or_add(lease.task);
-        self.end_lease(id);
-        self.tasks[id.0 as usize].failures.add(failure, fatal);
-        self.reconsider(id);
-    }
-
-    pub(super) fn on_revived(&mut self, key: TaskKey) {
-        let id = self.find_or_add(key);
-        self.tasks[id.0 as usize].failures = Failures::default();
-        self.reconsider(id);
-    }
-
-    fn reconsider_dependents(&mut self, id: TaskId) {
-        let waiting = self.trains.get(&id).map(|train| train.dependents.clone()).unwrap_or_default();
-        waiting.into_iter().for_each(|dependent| self.reconsider(dependent));
-    }
-
-    fn end_lease(&mut self, id: TaskId) {
-        let Some(held) = self.leases.remove(&id) else { return };
-        if let Some(worker) = self.workers.get_mut(&held.worker) {
-            worker.leases.remove(&id);
-        }
-        let given = self.given.entry(id).or_default();
-        match given.iter_mut().find(|(worker, _)| *worker == held.worker) {
-            Some((_, last)) => *last = held.attempt.max(*last),
-            None => given.push((held.worker, held.attempt)),
-        }
-    }
-
-    // ---- questions about sweeps ------------------------------------------------------------------
-
-    /// How far a sweep is; `None` when it was never admitted.
-    pub fn progress(&self, sweep: SweepId) -> Option<SweepProgress> {
-        let entry = self.sweeps.get(&sweep)?;
-        let (_, slots) = self.fleet();
-        let [all, open] = [entry.seconds, entry.open_seconds].map(|seconds| {
-            seconds.iter().enumerate().map(|(kind, s)| s.max(0.0) * self.measured.ratio(kind)).sum::<f64>()
-        });
-        let known = slots > 0 && !self.measured.is_empty();
-        Some(SweepProgress {
-            state: entry.state,
-            train: entry.counts[0],
-            evaluate: entry.counts[1],
-            remaining_seconds: known.then(|| open / f64::from(slots)),
-            progress: if all > 0.0 { 1.0 - open / all } else { 1.0 },
-        })
-    }
-
-    /// The status of every task of a sweep, in the order of its keys' first admission.
-    pub fn statuses(&self, sweep: SweepId) -> impl Iterator<Item = (TaskKey, Status)> + '_ {
-        let tasks = self.sweeps.get(&sweep).map(|entry| entry.tasks.as_slice()).unwrap_or_default();
-        tasks.iter().map(|id| (self.tasks[id.0 as usize].key, self.tasks[id.0 as usize].status))
     }
 }

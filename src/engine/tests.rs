@@ -272,23 +272,17 @@ fn more_epochs_wanted_later_train_again_and_nothing_else_does() {
 #[test]
 fn a_worker_gets_the_checkpoints_it_holds_first() {
     let mut bench = Bench::new();
-    bench.apply(small_sweep(1));
-    let other = |n, work| NewTask { key: key(n), work, seconds: 9.0 };
-    bench.apply(Event::Admit(Admission {
-        sweep: 2,
-        revive: true,
-        tasks: vec![other(10, NewWork::Train { keep: vec![1] }), other(11, NewWork::Train { keep: vec![1] })],
-    }));
+    let train = |n, seconds| NewTask { key: key(n), work: NewWork::Train { keep: vec![1, 5] }, seconds };
+    let evaluation = NewTask { key: key(2), work: NewWork::Evaluate { train: 0, epoch: 1 }, seconds: 1.0 };
+    let tasks = vec![train(1, 3.0), evaluation, train(10, 1.0), train(11, 2.0)];
+    bench.apply(Event::Admit(Admission { sweep: 1, revive: true, tasks }));
     bench.register("a");
     bench.register("b");
-    assert_eq!(bench.acquire("b", 1)[0].task, key(10), "longest first");
-    assert_eq!(bench.acquire("b", 2)[0].task, key(11));
-    let train = bench.acquire("a", 1)[0];
-    bench.commit("a", train);
-    let more = NewTask { key: key(12), work: NewWork::Train { keep: vec![1] }, seconds: 9.0 };
-    bench.apply(Event::Admit(Admission { sweep: 3, revive: true, tasks: vec![more] }));
-    assert_eq!(bench.acquire("a", 2)[0].task, key(2), "its own checkpoint comes before a longer training run");
-    assert_eq!(bench.acquire("b", 3)[0].task, key(12));
+    let longest = bench.acquire("a", 1)[0];
+    assert_eq!(longest.task, key(1), "longest first");
+    bench.commit("a", longest);
+    assert_eq!(bench.acquire("a", 2)[0].task, key(2), "its own checkpoint comes before any training run");
+    assert_eq!(bench.acquire("b", 1)[0].task, key(11));
 }
 
 #[test]
