@@ -75,9 +75,11 @@ impl Target {
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal => {
                 Failure::unreachable(CallError::Unreachable { to: self.to.clone(), reason })
             }
-            Code::InvalidArgument | Code::NotFound | Code::Unauthenticated | Code::PermissionDenied => {
-                Failure::usage(CallError::Refused(status.message().to_string()))
-            }
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::FailedPrecondition
+            | Code::Unauthenticated
+            | Code::PermissionDenied => Failure::usage(CallError::Refused(status.message().to_string())),
             _ => Failure::internal(CallError::Refused(status.message().to_string())),
         }
     }

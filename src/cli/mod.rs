@@ -5,16 +5,22 @@ mod cancel;
 mod connect;
 mod data;
 mod list;
+mod logs;
+mod pause;
 mod plan;
 mod printer;
+mod priority;
 mod progress;
 mod report;
+mod resume;
+mod retry;
 mod run;
 mod schema;
 mod serve;
 mod status;
 mod submit;
 mod watch;
+mod why;
 mod witnesses;
 
 use crate::program::{AFTER_HELP, Output, block_on, finish, style_errors};
@@ -47,6 +53,18 @@ enum Verb {
     Status(status::Args),
     /// Follow a sweep until it ends
     Watch(watch::Args),
+    /// Say what everything that does not run waits for
+    Why(why::Args),
+    /// Show what has happened to tasks, attempt by attempt
+    Logs(logs::Args),
+    /// Start nothing more of a sweep until it is resumed
+    Pause(pause::Args),
+    /// Go on with a paused sweep
+    Resume(resume::Args),
+    /// Give tasks that failed for good another chance
+    Retry(retry::Args),
+    /// Change a sweep's share of the slots
+    Priority(priority::Args),
     /// Stop a sweep; what has been computed stays
     Cancel(cancel::Args),
     /// Write every table, plot and page anew from the ledger
@@ -76,6 +94,12 @@ pub fn main() -> ExitCode {
         Verb::List(args) => block_on(list::list(args)),
         Verb::Status(args) => block_on(status::status(args)),
         Verb::Watch(args) => block_on(watch::watch(args)),
+        Verb::Why(args) => block_on(why::why(args)),
+        Verb::Logs(args) => block_on(logs::logs(args)),
+        Verb::Pause(args) => block_on(pause::pause(args)),
+        Verb::Resume(args) => block_on(resume::resume(args)),
+        Verb::Retry(args) => block_on(retry::retry(args)),
+        Verb::Priority(args) => block_on(priority::priority(args)),
         Verb::Cancel(args) => block_on(cancel::cancel(args)),
         Verb::Report(args) => report::report(&args),
         Verb::Audit(args) => audit::audit(&args, &output),

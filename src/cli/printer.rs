@@ -66,6 +66,8 @@ pub fn status_json(status: &SweepStatus) -> serde_json::Value {
         "evaluate": counts(&status.evaluate),
         "remaining_seconds": (status.remaining_seconds >= 0.0).then_some(status.remaining_seconds),
         "progress": status.progress,
+        "priority": status.priority,
+        "paused": (!status.paused.is_empty()).then_some(&status.paused),
         "workers": status.workers,
         "slots": status.slots,
         "failures": status.failures,

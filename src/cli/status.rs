@@ -34,6 +34,9 @@ pub async fn status(args: Args) -> Result<Exit, Failure> {
 pub fn print(status: &SweepStatus) {
     printer::line(format!("{}: {}", status.sweep, status.state));
     printer::line(format!("  {:.0} %: {}", status.progress * 100.0, printer::status_line(status)));
+    if !status.paused.is_empty() {
+        printer::line(format!("  paused {}; `epsweep resume {}` goes on", status.paused, status.sweep));
+    }
     for failure in &status.failures {
         printer::line(format!("  failed: {failure}"));
     }

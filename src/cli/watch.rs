@@ -37,7 +37,9 @@ pub async fn watch(args: Args) -> Result<Exit, Failure> {
     }
     match last.state.as_str() {
         "failed" => Ok(Exit::FailedTrials),
-        "running" | "" => Err(args.target.failed(&tonic::Status::unavailable("it ended the stream before the sweep"))),
+        "running" | "paused" | "" => {
+            Err(args.target.failed(&tonic::Status::unavailable("it ended the stream before the sweep")))
+        }
         _ => Ok(Exit::Done),
     }
 }

@@ -1,13 +1,15 @@
 //! proto/epsweep/v1/client.proto, served from the core.
 
-use super::core::{Core, Handle, is_full};
+use super::PRIORITIES;
+use super::core::{Core, Handle, Refused, is_full, no_such_sweep};
 use super::prepare::{PrepareError, Prepared};
 use super::worker_service::waits;
 use crate::artifacts::ArtifactError;
 use crate::proto::client_service_server::ClientService;
 use crate::proto::{
-    CancelRequest, CancelResponse, ListRequest, ListResponse, StatusRequest, StatusResponse, SubmitRequest,
-    SubmitResponse, SweepStatus, WatchRequest, WatchResponse,
+    CancelRequest, CancelResponse, ListRequest, ListResponse, LogsRequest, LogsResponse, PauseRequest, PauseResponse,
+    ResumeRequest, ResumeResponse, RetryRequest, RetryResponse, SetPriorityRequest, SetPriorityResponse, StatusRequest,
+    StatusResponse, SubmitRequest, SubmitResponse, SweepStatus, WatchRequest, WatchResponse, WhyRequest, WhyResponse,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -27,26 +29,43 @@ pub struct Clients {
 impl Clients {
     async fn find(&self, name: String) -> Result<SweepStatus, Status> {
         let wanted = name.clone();
-        self.core.read(move |core| core.status(&wanted)).await?.ok_or_else(|| no_such_sweep(&name))
+        self.core.read(move |core| core.status(&wanted)).await?.ok_or_else(|| Status::not_found(no_such_sweep(&name)))
+    }
+
+    /// Steers a sweep on the core thread.
+    async fn steer<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Core) -> Result<R, Refused> + Send + 'static,
+    ) -> Result<Response<R>, Status> {
+        answer(self.core.call(f).await?)
     }
 }
 
-fn no_such_sweep(name: &str) -> Status {
-    Status::not_found(if name.is_empty() {
-        "no sweep was submitted yet".to_string()
-    } else {
-        format!("there is no sweep called {name:?}; `epsweep list` shows those there are")
+#[allow(clippy::result_large_err)] // tonic's own error type
+fn answer<R>(answered: Result<R, Refused>) -> Result<Response<R>, Status> {
+    answered.map(Response::new).map_err(|refused| {
+        let message = refused.to_string();
+        match refused {
+            Refused::NoSuchSweep(_) | Refused::NoSuchTask { .. } => Status::not_found(message),
+            Refused::Ended { .. } => Status::failed_precondition(message),
+            Refused::Priority { .. } | Refused::NotAnId(_) => Status::invalid_argument(message),
+            Refused::Ledger(_) => Status::internal(message),
+        }
     })
 }
 
 #[tonic::async_trait]
 impl ClientService for Clients {
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
-        let SubmitRequest { yaml, source, base_dir } = request.into_inner();
+        let SubmitRequest { yaml, source, base_dir, priority } = request.into_inner();
+        if priority != 0 && !PRIORITIES.contains(&priority) {
+            return Err(Status::invalid_argument(Refused::Priority { asked: priority }.to_string()));
+        }
         let core = self.core.clone();
         let prepare = move || -> Result<Prepared, Status> {
             let prepared = Prepared::new(yaml, source, Path::new(&base_dir));
-            let prepared = prepared.map_err(|error| Status::invalid_argument(render(&error)))?;
+            let mut prepared = prepared.map_err(|error| Status::invalid_argument(render(&error)))?;
+            prepared.priority = (priority != 0).then_some(priority);
             core.keep_given(&prepared).map_err(|error| match &error {
                 ArtifactError::Io { source, .. } if is_full(source) => waits(&format!("{error}: the disk is full")),
                 _ => Status::internal(error.to_string()),
@@ -78,7 +97,8 @@ impl ClientService for Clients {
             loop {
                 wake.mark_unchanged();
                 let status = clients.find(sweep.clone()).await;
-                let ended = status.as_ref().map_or(true, |status| status.state != "running");
+                let ended =
+                    status.as_ref().map_or(true, |status| !matches!(status.state.as_str(), "running" | "paused"));
                 let message = status.map(|status| WatchResponse { status: Some(status) });
                 if sender.send(message).await.is_err() || ended {
                     return;
@@ -94,8 +114,43 @@ impl ClientService for Clients {
         let name = request.into_inner().sweep;
         let wanted = name.clone();
         let cancelled = self.core.call(move |core| core.cancel(&wanted)).await?;
-        let cancelled = cancelled.ok_or_else(|| no_such_sweep(&name))?;
+        let cancelled = cancelled.ok_or_else(|| Status::not_found(no_such_sweep(&name)))?;
         Ok(Response::new(CancelResponse { cancelled }))
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        let name = request.into_inner().sweep;
+        self.steer(move |core| core.pause(&name)).await
+    }
+
+    async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<ResumeResponse>, Status> {
+        let name = request.into_inner().sweep;
+        self.steer(move |core| core.resume(&name)).await
+    }
+
+    async fn retry(&self, request: Request<RetryRequest>) -> Result<Response<RetryResponse>, Status> {
+        let name = request.into_inner().sweep;
+        self.steer(move |core| core.retry_failed(&name)).await
+    }
+
+    async fn set_priority(
+        &self,
+        request: Request<SetPriorityRequest>,
+    ) -> Result<Response<SetPriorityResponse>, Status> {
+        let SetPriorityRequest { sweep, priority } = request.into_inner();
+        let set =
+            move |core: &mut Core| core.set_priority(&sweep, priority).map(|before| SetPriorityResponse { before });
+        self.steer(set).await
+    }
+
+    async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyResponse>, Status> {
+        let WhyRequest { sweep, task } = request.into_inner();
+        answer(self.core.read(move |core| core.why(&sweep, &task)).await?)
+    }
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<LogsResponse>, Status> {
+        let LogsRequest { sweep, task } = request.into_inner();
+        answer(self.core.read(move |core| core.logs(&sweep, &task)).await?)
     }
 }
 

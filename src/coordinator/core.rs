@@ -5,11 +5,14 @@ mod handle;
 mod recovery;
 mod requests;
 mod space;
+mod steer;
 mod unfinished;
+mod why;
 
 pub use handle::{Handle, Unanswered};
 pub use recovery::Recovery;
 pub(super) use space::is_full;
+pub use steer::{PRIORITIES, Refused, no_such_sweep};
 
 use clock::Clock;
 use handle::{Queued, Reply};

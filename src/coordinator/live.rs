@@ -1,6 +1,8 @@
 //! Sweeps as the coordinator holds them: their plan, and what a lease needs from it.
 
+use super::core::Refused;
 use crate::engine::{KindCounts, Lease, Status, SweepId, SweepProgress, SweepState};
+use crate::ledger::Steering;
 use crate::outcome::Known;
 use crate::plan::{Plan, Question, TaskKey, Work};
 use crate::proto;
@@ -19,13 +21,14 @@ pub(super) struct LiveSweep {
     dataset: Vec<u8>,
     position: HashMap<TaskKey, u32>,
     pub report: Option<String>,
+    pub steering: Steering,
 }
 
 impl LiveSweep {
     pub fn new(id: SweepId, plan: Arc<Plan>) -> LiveSweep {
         let position = plan.tasks.iter().enumerate().map(|(position, task)| (task.key, position as u32)).collect();
         let dataset = serde_json::to_vec(&plan.sweep.dataset).expect("a data set is a name and a path");
-        LiveSweep { id, plan, dataset, position, report: None }
+        LiveSweep { id, plan, dataset, position, report: None, steering: Steering::default() }
     }
 
     pub fn position(&self, task: TaskKey) -> Option<u32> {
@@ -36,6 +39,26 @@ impl LiveSweep {
     pub fn words(&self, task: TaskKey) -> Option<(String, &'static str)> {
         let task = &self.plan.tasks[self.position(task)? as usize];
         Some((self.plan.trials[task.trial as usize].key.short(), task.work.kind()))
+    }
+
+    pub fn kind(&self, task: TaskKey) -> Option<&'static str> {
+        Some(self.plan.tasks[self.position(task)? as usize].work.kind())
+    }
+
+    /// The tasks whose ids, or whose trials' ids, begin so; in plan order, never empty.
+    pub fn matching(&self, prefix: &str) -> Result<Vec<TaskKey>, Refused> {
+        if !prefix.chars().all(|c| c.is_ascii_hexdigit()) {
+            return Err(Refused::NotAnId(prefix.into()));
+        }
+        let prefix = prefix.to_ascii_lowercase();
+        let begins = |key: &TaskKey| key.to_string().starts_with(&prefix);
+        let trials: Vec<bool> = self.plan.trials.iter().map(|trial| begins(&trial.key)).collect();
+        let tasks = self.plan.tasks.iter().filter(|task| trials[task.trial as usize] || begins(&task.key));
+        let found: Vec<TaskKey> = tasks.map(|task| task.key).collect();
+        match found.is_empty() {
+            true => Err(Refused::NoSuchTask { name: self.plan.sweep.name.clone(), prefix }),
+            false => Ok(found),
+        }
     }
 
     /// A trial as people know it: its axes and seed.
@@ -94,6 +117,7 @@ impl LiveSweep {
         };
         let failed = progress.train.of(Status::Failed) + progress.evaluate.of(Status::Failed) > 0;
         let state = match progress.state {
+            SweepState::Running if progress.paused => "paused",
             SweepState::Running => "running",
             SweepState::Finished if failed => "failed",
             SweepState::Finished => "done",
@@ -112,6 +136,8 @@ impl LiveSweep {
             report: self.report.clone().unwrap_or_default(),
             progress: progress.progress,
             waits: String::new(),
+            priority: progress.priority,
+            paused: self.steering.paused.clone().filter(|_| progress.paused).unwrap_or_default(),
         }
     }
 }

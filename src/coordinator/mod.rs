@@ -22,7 +22,7 @@ mod publish;
 mod server;
 mod worker_service;
 
-pub use self::core::{Core, Handle, Notice, OpenError, Recovery, Unanswered};
+pub use self::core::{Core, Handle, Notice, OpenError, PRIORITIES, Recovery, Refused, Unanswered};
 pub use auth::{Access, Bearer, RunToken, TokenError, read_token};
 pub use kept::{Kept, KeptError, KeptEvaluation, kept};
 pub use prepare::{PrepareError, Prepared, replan};

@@ -21,6 +21,8 @@ pub struct Prepared {
     pub warnings: Vec<Warning>,
     /// The content of the files that the sweep brings along; workers fetch it by its hash.
     pub given: Vec<Vec<u8>>,
+    /// Its weight when slots are shared out; `None` is that of the sweep whose place it takes.
+    pub priority: Option<u32>,
 }
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -57,7 +59,7 @@ impl Prepared {
         let data = DataInfo { given: names, ..crate::data::identify(&sweep.dataset)? };
         warnings.extend(spec::doubts(&sweep, data.classes, &source, &yaml));
         let plan = Arc::new(Plan::new(sweep, data)?);
-        Ok(Prepared { yaml, source, base_dir: base_dir.display().to_string(), plan, warnings, given })
+        Ok(Prepared { yaml, source, base_dir: base_dir.display().to_string(), plan, warnings, given, priority: None })
     }
 }
 

@@ -100,13 +100,7 @@ impl Engine {
 
     /// The next task for a worker that has been granted `granted` already, within its free slots,
     /// or beyond them while tasks are short and there are enough for everybody.
-    fn next_grant(
-        &self,
-        worker: &WorkerId,
-        granted: u32,
-        free_slots: u32,
-        prefetch: u32,
-    ) -> Option<(SweepId, TaskId)> {
+    fn next_grant(&self, worker: &WorkerId, granted: u32, free_slots: u32, prefetch: u32) -> Option<(SweepId, TaskId)> {
         if self.draining || granted >= free_slots.saturating_add(prefetch) {
             return None;
         }

@@ -3,6 +3,7 @@
 use super::*;
 
 mod holders;
+mod steering;
 
 const SECOND: Millis = 1000;
 

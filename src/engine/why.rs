@@ -8,13 +8,24 @@ use crate::plan::TaskKey;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
     Answered,
-    Running { worker: WorkerId, attempt: u32, since: Millis },
+    Running {
+        worker: WorkerId,
+        attempt: u32,
+        since: Millis,
+    },
     /// Its checkpoint is not there yet: this training run makes it.
-    Checkpoint { train: TaskKey },
+    Checkpoint {
+        train: TaskKey,
+    },
     /// Its training run failed for good.
-    NoCheckpoint { train: TaskKey },
+    NoCheckpoint {
+        train: TaskKey,
+    },
     /// Its retries are used up: failures of each kind since the last answer or retry.
-    Quarantined { diverged: bool, failures: Vec<(Failure, u32)> },
+    Quarantined {
+        diverged: bool,
+        failures: Vec<(Failure, u32)>,
+    },
     /// Its sweep was cancelled.
     Cancelled,
     Paused,
@@ -44,6 +55,11 @@ impl Engine {
         tasks.iter().map(move |&id| (self.tasks[id.0 as usize].key, self.why_task(sweep, id)))
     }
 
+    /// Of one task; `None` when nobody has ever mentioned it.
+    pub fn why_of(&self, sweep: SweepId, task: TaskKey) -> Option<Why> {
+        Some(self.why_task(sweep, *self.by_key.get(&task)?))
+    }
+
     fn why_task(&self, sweep: SweepId, id: TaskId) -> Why {
         let task = &self.tasks[id.0 as usize];
         let train = || match task.work {
@@ -58,7 +74,11 @@ impl Engine {
             }
             Status::Failed => Why::Quarantined {
                 diverged: task.failures.outlook == Outlook::Hopeless,
-                failures: Failure::ALL.map(|kind| (kind, task.failures.of(kind))).into_iter().filter(|f| f.1 > 0).collect(),
+                failures: Failure::ALL
+                    .map(|kind| (kind, task.failures.of(kind)))
+                    .into_iter()
+                    .filter(|f| f.1 > 0)
+                    .collect(),
             },
             Status::Skipped => Why::NoCheckpoint { train: train() },
             Status::Blocked | Status::Ready if !self.running.contains(&sweep) => Why::Cancelled,
@@ -68,6 +88,14 @@ impl Engine {
             Status::Ready if self.workers.is_empty() => Why::NoWorker,
             Status::Ready => Why::Queued,
         }
+    }
+
+    /// A sweep's tasks that failed for good: those that a retry may help, and those that diverged.
+    pub fn failed(&self, sweep: SweepId) -> (u64, u64) {
+        let tasks = self.sweeps.get(&sweep).map(|entry| entry.tasks.as_slice()).unwrap_or_default();
+        let failed = tasks.iter().map(|id| &self.tasks[id.0 as usize]).filter(|task| task.status == Status::Failed);
+        let (diverged, retried): (Vec<_>, Vec<_>) = failed.partition(|task| task.failures.outlook == Outlook::Hopeless);
+        (retried.len() as u64, diverged.len() as u64)
     }
 
     /// How many ready tasks of its sweep come before a task that is ready itself.

@@ -54,3 +54,18 @@ CREATE VIEW IF NOT EXISTS certified AS
 
 -- Training runs that have not come to their end: the furthest state that a worker has sent, a file in unfinished/.
 CREATE TABLE IF NOT EXISTS unfinished (train BLOB PRIMARY KEY, artifact TEXT NOT NULL, step INTEGER NOT NULL) WITHOUT ROWID;
+
+-- What people asked of a sweep besides its file: its weight in the sharing of slots, and why it is paused (NULL: it is not).
+CREATE TABLE IF NOT EXISTS steering (
+  sweep INTEGER PRIMARY KEY REFERENCES sweeps(id) ON DELETE CASCADE,
+  priority INTEGER NOT NULL,
+  paused TEXT
+);
+
+-- The end of the worker's log, beside the attempt that failed.
+CREATE TABLE IF NOT EXISTS attempt_logs (
+  task BLOB NOT NULL,
+  attempt INTEGER NOT NULL,
+  log TEXT NOT NULL,
+  PRIMARY KEY (task, attempt)
+) WITHOUT ROWID;

@@ -1,6 +1,6 @@
 //! The engine's records, to and from rows.
 
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, TaskEvent};
 use crate::engine::{Failure, Lease, Record};
 use crate::plan::TaskKey;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,27 @@ impl Ledger {
             "INSERT INTO history (at_ms, event, task, attempt, worker, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             (at_ms, event, lease.task.0, lease.attempt, worker.map(|w| &**w), (detail != "{}").then_some(detail)),
         )
+    }
+
+    /// All that has happened to a task, oldest first.
+    ///
+    /// # Errors
+    /// When SQLite fails or a row cannot be understood.
+    pub fn history_of(&self, task: TaskKey) -> Result<Vec<TaskEvent>, LedgerError> {
+        let fails = |source| self.fails(source);
+        let sql = "SELECT seq, event, task, attempt, worker, detail, at_ms FROM history WHERE task = ?1 ORDER BY seq";
+        let mut statement = self.connection.prepare_cached(sql).map_err(fails)?;
+        let mut rows = statement.query([task.0]).map_err(fails)?;
+        let mut events = Vec::new();
+        while let Some(row) = rows.next().map_err(fails)? {
+            let record = read_record(row).map_err(|what| self.corrupt(format!("history: {what}")))?;
+            let log = match &record {
+                Record::Failed { lease, .. } => self.attempt_log(task, lease.attempt)?,
+                _ => String::new(),
+            };
+            events.push(TaskEvent { at_ms: row.get(6).map_err(fails)?, record, log });
+        }
+        Ok(events)
     }
 
     /// Hands every record, oldest first, to `replay`.

@@ -8,11 +8,13 @@
 mod history;
 mod measures;
 mod read;
+mod steering;
 mod store;
 mod unfinished;
 mod witnesses;
 
 pub use read::{FailedTask, SweepResults};
+pub use steering::{Steering, TaskEvent};
 pub use store::{CheckpointAnswer, Cost, EvaluateAnswer, NewSweep, StoredSweep, WitnessAnswer, WorkerInfo};
 pub use unfinished::Unfinished;
 pub use witnesses::StoredWitnesses;

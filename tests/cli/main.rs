@@ -11,4 +11,5 @@ mod harness;
 mod logs;
 mod measures;
 mod resume;
+mod steering;
 mod witnesses;

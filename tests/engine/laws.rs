@@ -28,6 +28,8 @@ struct Seen {
 pub struct Circumstances<'a> {
     /// Sweeps that are neither finished nor cancelled.
     pub running: Vec<&'a Shape>,
+    /// Those of them that are not paused.
+    pub open: Vec<&'a Shape>,
     pub registered: &'a HashSet<WorkerId>,
     pub draining: bool,
 }
@@ -111,7 +113,8 @@ impl Laws {
     fn check_lease(&self, task: TaskKey, worker: &WorkerId, now: &Circumstances) {
         assert!(now.registered.contains(worker), "{task:?}: leased to {worker}, which is not registered");
         assert!(!now.draining, "{task:?}: leased while draining");
-        assert!(now.running.iter().any(|shape| shape.wants(task)), "{task:?}: leased although no sweep wants it");
+        let wanted = now.open.iter().any(|shape| shape.wants(task));
+        assert!(wanted, "{task:?}: leased although no sweep wants it, or only paused ones");
         match meaning(task) {
             Meaning::Train { trial } => {
                 let wanted = now.running.iter().flat_map(|shape| shape.keep(trial));

@@ -6,6 +6,7 @@
 
 mod house;
 mod laws;
+mod peers;
 mod schedules;
 mod steps;
 mod sweeps;

@@ -18,6 +18,20 @@ pub enum Step {
     Cancel {
         name: usize,
     },
+    Pause {
+        name: usize,
+    },
+    Resume {
+        name: usize,
+    },
+    Prioritise {
+        name: usize,
+        priority: u32,
+    },
+    /// A person asks for failed tasks to be tried again.
+    Retry {
+        name: usize,
+    },
     /// A worker sends a message, which stays in the network until it is delivered.
     Ask {
         worker: usize,
@@ -76,6 +90,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0..NAMES, shape()).prop_map(|(name, shape)| Step::Submit { name, shape }),
         1 => (0..NAMES).prop_map(|name| Step::Cancel { name }),
+        2 => (0..NAMES).prop_map(|name| Step::Pause { name }),
+        2 => (0..NAMES).prop_map(|name| Step::Resume { name }),
+        1 => (0..NAMES, 1u32..100).prop_map(|(name, priority)| Step::Prioritise { name, priority }),
+        1 => (0..NAMES).prop_map(|name| Step::Retry { name }),
         10 => (worker(), 0u32..4).prop_map(|(worker, prefetch)| Step::Ask { worker, prefetch }),
         10 => (worker(), pick()).prop_map(|(worker, pick)| Step::Answer { worker, pick }),
         5 => (worker(), pick(), failure()).prop_map(|(worker, pick, failure)| Step::Fail { worker, pick, failure }),

@@ -6,10 +6,11 @@
 //! is revoked, and register again when told that they are unknown.
 
 use crate::laws::{Circumstances, Laws};
-use crate::steps::{Step, WORKERS};
-use crate::sweeps::{Meaning, Shape, meaning};
+use crate::peers::{Call, Message, Process, Reply, answer, name, slots};
+use crate::steps::{NAMES, Step, WORKERS};
+use crate::sweeps::Shape;
 use epsweep::engine::{
-    Effect, Engine, Event, Failure, Lease, Millis, Record, Settings, Status, SweepId, SweepState, Verdict, WorkerId,
+    Effect, Engine, Event, Lease, Millis, Record, Settings, Status, SweepId, SweepState, Verdict, WorkerId,
 };
 use epsweep::plan::TaskKey;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,48 +21,7 @@ struct Stored {
     name: usize,
     shape: Shape,
     running: bool,
-}
-
-/// What a worker's process holds in memory.
-#[derive(Debug, Default)]
-struct Process {
-    /// Counts the processes under one name: what reaches an earlier one is lost.
-    life: u32,
-    greeted: bool,
-    request: u64,
-    /// Attempt, and the epochs that a training run must hand in.
-    held: BTreeMap<TaskKey, (u32, Vec<u32>)>,
-}
-
-#[derive(Debug, Clone)]
-struct Message {
-    worker: usize,
-    life: u32,
-    call: Call,
-}
-
-#[derive(Debug, Clone)]
-enum Call {
-    Register { running: Vec<Lease> },
-    Acquire { request: u64, free_slots: u32, prefetch: u32 },
-    Heartbeat { running: Vec<Lease> },
-    Commit { lease: Lease, epochs: Option<Vec<u32>> },
-    Fail { lease: Lease, failure: Failure },
-    Leave,
-}
-
-#[derive(Debug)]
-enum Reply {
-    Welcome,
-    /// The worker must register first.
-    Unknown,
-    Granted {
-        request: u64,
-        leases: Vec<(Lease, Vec<u32>)>,
-    },
-    Revoked(Vec<Lease>),
-    /// A commit or a failure was taken note of.
-    Ended(Lease),
+    paused: bool,
 }
 
 pub struct World {
@@ -83,14 +43,6 @@ pub struct World {
     /// Tasks leased since the faults ended; none before.
     healing: Option<HashSet<TaskKey>>,
     pub events: u64,
-}
-
-fn name(worker: usize) -> WorkerId {
-    format!("worker-{worker}").into()
-}
-
-fn slots(worker: usize) -> u32 {
-    1 + worker as u32 % 2
 }
 
 impl World {
@@ -120,6 +72,12 @@ impl World {
             Step::Cancel { name } => {
                 self.cancel_all(*name);
             }
+            Step::Pause { name } => self.steer(*name, Event::Pause),
+            Step::Resume { name } => self.steer(*name, Event::Resume),
+            Step::Prioritise { name, priority } => {
+                self.steer(*name, |sweep| Event::Prioritise { sweep, priority: *priority });
+            }
+            Step::Retry { name } => self.steer(*name, Event::Retry),
             Step::Ask { worker, prefetch } => self.send_when_greeted(*worker, |process| {
                 let free_slots = slots(*worker).saturating_sub(process.held.len() as u32);
                 Call::Acquire { request: process.request, free_slots, prefetch: *prefetch }
@@ -207,8 +165,10 @@ impl World {
     }
 
     fn persist(&mut self, record: &Record) {
-        let running = self.sweeps.values().filter(|stored| stored.running).map(|stored| &stored.shape).collect();
-        let now = Circumstances { running, registered: &self.registered, draining: self.draining };
+        let live = || self.sweeps.values().filter(|stored| stored.running);
+        let running = live().map(|stored| &stored.shape).collect();
+        let open = live().filter(|stored| !stored.paused).map(|stored| &stored.shape).collect();
+        let now = Circumstances { running, open, registered: &self.registered, draining: self.draining };
         self.laws.observe(record, Some(&now));
         self.history.push(record.clone());
         let Some(leased) = &mut self.healing else { return };
@@ -252,6 +212,9 @@ impl World {
                     other => panic!("admitting a sweep again must decide nothing, not {other:?}"),
                 }
             }
+            if stored.paused {
+                engine.apply(Event::Pause(sweep), 0);
+            }
             engine.sanity_check();
         }
         (engine, finished)
@@ -267,7 +230,7 @@ impl World {
     fn submit(&mut self, name: usize, shape: Shape) {
         self.cancel_all(name);
         let sweep = 1 + self.sweeps.len() as SweepId;
-        self.sweeps.insert(sweep, Stored { name, shape: shape.clone(), running: true });
+        self.sweeps.insert(sweep, Stored { name, shape: shape.clone(), running: true, paused: false });
         self.apply(Event::Admit(shape.admission(sweep, true)));
     }
 
@@ -277,6 +240,19 @@ impl World {
             self.sweeps.get_mut(&sweep).expect("just found").running = false;
             self.apply(Event::Cancel(sweep));
         }
+    }
+
+    /// What a person asks of the live sweep of a name, if there is one.
+    fn steer(&mut self, name: usize, event: impl Fn(SweepId) -> Event) {
+        let live = self.sweeps.iter_mut().find(|(_, stored)| stored.name == name && stored.running);
+        let Some((&sweep, stored)) = live else { return };
+        let event = event(sweep);
+        match event {
+            Event::Pause(_) => stored.paused = true,
+            Event::Resume(_) => stored.paused = false,
+            _ => {}
+        }
+        self.apply(event);
     }
 
     fn sync(&mut self) {
@@ -428,6 +404,7 @@ impl World {
             self.crash();
         }
         self.network.clear();
+        (0..NAMES).for_each(|name| self.steer(name, Event::Resume));
         self.healing = Some(HashSet::new());
         for round in 0.. {
             if self.sweeps.values().all(|stored| !stored.running) {
@@ -456,23 +433,6 @@ impl World {
             let reply = self.deliver(&message);
             self.replies.extend(reply.map(|reply| (message.worker, message.life, reply)));
             self.sync();
-        }
-    }
-}
-
-fn answer(lease: Lease, keep: Vec<u32>) -> Call {
-    let epochs = matches!(meaning(lease.task), Meaning::Train { .. }).then_some(keep);
-    Call::Commit { lease, epochs }
-}
-
-impl Process {
-    fn leases(&self) -> Vec<Lease> {
-        self.held.iter().map(|(&task, &(attempt, _))| Lease { task, attempt }).collect()
-    }
-
-    fn forget(&mut self, lease: Lease) {
-        if self.held.get(&lease.task).is_some_and(|(attempt, _)| *attempt == lease.attempt) {
-            self.held.remove(&lease.task);
         }
     }
 }

@@ -87,6 +87,7 @@ impl Core {
         let effects = self.engine.apply(Event::Admit(Admission::of(plan, stored.id, false)), now);
         if stored.state == "running" {
             self.perform(effects);
+            self.recall_steering(stored.id);
         } else {
             self.engine.apply(Event::Cancel(stored.id), now); // of no effect on one that is complete
         }

@@ -4,7 +4,9 @@ use super::super::answer::Answer;
 use super::super::live::LiveSweep;
 use super::super::prepare::Prepared;
 use super::{Core, unix_ms};
-use crate::engine::{Admission, Effect, Event, Failure, Grant, Lease, Status, SweepId, SweepState, Verdict};
+use crate::engine::{
+    Admission, DEFAULT_PRIORITY, Effect, Event, Failure, Grant, Lease, Status, SweepId, SweepState, Verdict,
+};
 use crate::ledger::{Cost, LedgerError, NewSweep, WorkerInfo};
 use crate::plan::{CertifyQuestion, MeasureQuestion, Plan, Question, TaskKey};
 use crate::proto;
@@ -18,6 +20,7 @@ impl Core {
         let name = &plan.sweep.name;
         let earlier: Vec<_> =
             self.sweeps.values().filter(|live| live.plan.sweep.name == *name).map(|live| live.id).collect();
+        let before = earlier.last().map(|id| self.sweeps[id].steering.priority);
         for id in earlier {
             self.step(Event::Cancel(id));
         }
@@ -31,6 +34,7 @@ impl Core {
         let stored = self.ledger.add_sweep(&new);
         let id = self.keep(stored);
         self.admit_live(id, plan.clone(), true);
+        self.prioritise(id, prepared.priority.or(before).unwrap_or(DEFAULT_PRIORITY));
         let answered = self
             .engine
             .progress(id)
@@ -209,7 +213,7 @@ impl Core {
     }
 
     /// The newest sweep of that name; the newest of all for an empty name.
-    fn find(&self, name: &str) -> Option<SweepId> {
+    pub(super) fn find(&self, name: &str) -> Option<SweepId> {
         self.sweeps.values().rev().find(|live| name.is_empty() || live.plan.sweep.name == name).map(|live| live.id)
     }
 
