@@ -68,6 +68,7 @@ pub fn status_json(status: &SweepStatus) -> serde_json::Value {
         "progress": status.progress,
         "priority": status.priority,
         "paused": (!status.paused.is_empty()).then_some(&status.paused),
+        "set_aside": status.set_aside,
         "workers": status.workers,
         "slots": status.slots,
         "failures": status.failures,

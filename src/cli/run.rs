@@ -38,6 +38,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 enum Ending {
     Finished,
     Interrupted,
+    /// So much failed that the sweep paused itself.
+    Halted(String),
     Broken(LedgerError),
     NoWorkers,
     /// A worker did not accept how it was started.
@@ -143,6 +145,7 @@ async fn work(
         tokio::select! {
             notice = notices.recv() => match notice {
                 Some(Notice::Finished { .. }) => break Ending::Finished,
+                Some(Notice::Halted { why, .. }) => break Ending::Halted(why),
                 Some(Notice::Broken(error)) => break Ending::Broken(error),
                 None => break Ending::NoWorkers,
             },
@@ -187,7 +190,7 @@ fn conclude(ending: Ending, args: &Args, dir: &Path, name: &str, status: &SweepS
         Ending::Refused => {
             return Err(Failure::usage(miette::miette!("the workers could not start; why stands above")));
         }
-        Ending::Finished | Ending::Interrupted | Ending::NoWorkers => {}
+        Ending::Finished | Ending::Interrupted | Ending::NoWorkers | Ending::Halted(_) => {}
     }
     let published = publish(dir, Some(name), &dir.join("report")).map_err(Failure::internal)?;
     let page = dir.join("report").join("index.html");
@@ -200,6 +203,11 @@ fn conclude(ending: Ending, args: &Args, dir: &Path, name: &str, status: &SweepS
                 again(args)
             ));
             Ok(Exit::Interrupted)
+        }
+        Ending::Halted(why) => {
+            status.failures.iter().take(3).for_each(|failure| note(format_args!("failed: {failure}")));
+            note(format_args!("the sweep was paused {why}; see to the cause, then go on with: {}", again(args)));
+            Ok(Exit::FailedTrials)
         }
         Ending::NoWorkers => Err(Failure::internal(miette::miette!(
             help = format!("their logs are in {}; go on with: {}", dir.join("logs").display(), again(args)),

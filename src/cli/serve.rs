@@ -43,6 +43,7 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
                     let (core, state) = (core.clone(), args.state.clone());
                     tokio::spawn(async move { write_report(&core, &state, name).await });
                 }
+                Some(Notice::Halted { .. }) => {} // logged, and shown by status
                 Some(Notice::Broken(error)) => return Err(Failure::internal(error)),
                 None => return Err(Failure::internal(miette::miette!("the coordinator stopped unexpectedly"))),
             },

@@ -37,6 +37,9 @@ pub fn print(status: &SweepStatus) {
     if !status.paused.is_empty() {
         printer::line(format!("  paused {}; `epsweep resume {}` goes on", status.paused, status.sweep));
     }
+    for line in &status.set_aside {
+        printer::line(format!("  {line}"));
+    }
     for failure in &status.failures {
         printer::line(format!("  failed: {failure}"));
     }

@@ -40,6 +40,8 @@ const GROUP: usize = 4096;
 pub enum Notice {
     /// A sweep has ended: write its report.
     Finished { sweep: SweepId, name: String },
+    /// A sweep has paused itself: too much of it fails.
+    Halted { sweep: SweepId, why: String },
     /// The ledger failed; nothing more will be answered.
     Broken(LedgerError),
 }
@@ -57,6 +59,8 @@ pub struct Core {
     notices: mpsc::UnboundedSender<Notice>,
     /// Sweeps that have ended in this group: told to others once that is on disk.
     ended: Vec<(SweepId, String)>,
+    /// Sweeps that have paused themselves in this group, and why.
+    halted: Vec<(SweepId, String)>,
     fatal: Fatal,
     /// The ledger failed in this group: nothing of the group counts.
     broken: Option<LedgerError>,
@@ -102,6 +106,7 @@ impl Core {
             woken: false,
             notices,
             ended: Vec::new(),
+            halted: Vec::new(),
             fatal: Fatal::new(),
             broken: None,
             waiting: None,
@@ -140,6 +145,10 @@ impl Core {
             let Ok(durable) = self.settle() else { return };
             for reply in replies {
                 reply(durable.clone());
+            }
+            let halted = if self.waiting.is_none() { std::mem::take(&mut self.halted) } else { Vec::new() };
+            for (sweep, why) in halted {
+                let _ = self.notices.send(Notice::Halted { sweep, why });
             }
             let ended = if self.waiting.is_none() { std::mem::take(&mut self.ended) } else { Vec::new() };
             for (sweep, name) in ended {
@@ -198,6 +207,10 @@ impl Core {
                 }
                 Effect::Wake => self.woken = true,
                 Effect::Finished(sweep) => self.finish(sweep, "finished"),
+                Effect::Paused(sweep, why) => {
+                    self.set_paused(sweep, Some(why.clone()));
+                    self.halted.push((sweep, why));
+                }
                 other => rest.push(other),
             }
         }

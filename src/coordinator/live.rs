@@ -136,6 +136,7 @@ impl LiveSweep {
             report: self.report.clone().unwrap_or_default(),
             progress: progress.progress,
             waits: String::new(),
+            set_aside: Vec::new(),
             priority: progress.priority,
             paused: self.steering.paused.clone().filter(|_| progress.paused).unwrap_or_default(),
         }

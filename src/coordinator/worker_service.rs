@@ -1,6 +1,6 @@
 //! proto/epsweep/v1/worker.proto, served from the core.
 
-use super::core::{Handle, Unanswered, is_full};
+use super::core::{Core, Handle, Unanswered, is_full};
 use super::{PROTOCOL, ServerOptions, WAITS};
 use crate::artifacts::{ArtifactError, ArtifactId, Store};
 use crate::engine::{Failure, Lease, Verdict};
@@ -22,6 +22,8 @@ use tonic::{Request, Response, Status, Streaming};
 const PIECE: usize = 512 * 1024;
 /// Nobody waits longer in one call, whatever it asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Characters of a worker's log that are kept beside a failure.
+const LONGEST_LOG: usize = 16 * 1024;
 /// A guard against absurd uploads; the largest networks of the field are a tenth of it.
 const LARGEST_ARTIFACT: usize = 8 << 30;
 
@@ -163,8 +165,9 @@ impl WorkerService for Workers {
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
         let request = request.into_inner();
-        let running = leases(request.running)?;
-        let answer = self.core.call(move |core| (core.heartbeat(&request.worker, running), core.is_draining())).await?;
+        let (running, queued) = (leases(request.running)?, leases(request.queued)?);
+        let beat = move |core: &mut Core| (core.heartbeat(&request.worker, running, queued), core.is_draining());
+        let answer = self.core.call(beat).await?;
         let (Some(revoked), drain) = answer else { return Err(unregistered()) };
         Ok(Response::new(HeartbeatResponse { revoked: revoked.into_iter().map(Into::into).collect(), drain }))
     }
@@ -191,7 +194,8 @@ impl WorkerService for Workers {
             _ => Failure::Bug,
         };
         let message: String = request.message.chars().take(2000).collect();
-        self.core.call(move |core| core.fail(&request.worker, lease, failure, message)).await?;
+        let log: String = request.log.chars().take(LONGEST_LOG).collect();
+        self.core.call(move |core| core.fail(&request.worker, lease, failure, message, &log)).await?;
         Ok(Response::new(FailResponse {}))
     }
 

@@ -58,14 +58,23 @@ impl Engine {
     fn check_leases(&self) {
         for (id, held) in &self.leases {
             let task = &self.tasks[id.0 as usize];
-            assert_eq!(held.attempt, task.attempt, "{task:?}: only the newest attempt can be out");
+            assert!(held.attempt <= task.attempt, "{task:?}: attempts count up");
             if let Some(worker) = self.workers.get(&held.worker) {
                 assert!(worker.leases.contains(id), "{:?}: its worker does not know of the lease", task);
             }
         }
+        for (id, copy) in &self.copies {
+            let held = self.leases.get(id).expect("a copy of what is leased");
+            assert!(held.attempt < copy.attempt && held.worker != copy.worker, "{held:?}, {copy:?}: two of one");
+            assert!(copy.attempt <= self.tasks[id.0 as usize].attempt, "attempts count up");
+            if let Some(worker) = self.workers.get(&copy.worker) {
+                assert!(worker.leases.contains(id), "{copy:?}: its worker does not know of the copy");
+            }
+        }
         for (name, worker) in &self.workers {
             for id in &worker.leases {
-                assert_eq!(self.leases.get(id).map(|held| &held.worker), Some(name), "a worker's lease is its own");
+                let mut holders = self.leases.get(id).into_iter().chain(self.copies.get(id)).map(|held| &held.worker);
+                assert!(holders.any(|holder| holder == name), "a worker's lease is its own");
             }
         }
     }

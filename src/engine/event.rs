@@ -44,6 +44,8 @@ pub enum Event {
     Heartbeat {
         worker: WorkerId,
         running: Vec<Lease>,
+        /// Those of `running` that wait for a slot.
+        queued: Vec<Lease>,
     },
     /// An answer; `epochs` lists the checkpoints of a training run and is absent for an evaluation.
     Commit {
@@ -147,7 +149,9 @@ impl Failure {
     pub fn retries(self) -> Option<u32> {
         match self {
             Failure::Diverged => Some(0),
-            Failure::OutOfMemory | Failure::BadInput | Failure::Bug => Some(2),
+            Failure::BadInput | Failure::Bug => Some(2),
+            // Each with half the batch of the one before, see `Grant::halvings`.
+            Failure::OutOfMemory => Some(4),
             Failure::LostWorker => Some(8),
             Failure::Preempted => None,
         }
@@ -163,6 +167,11 @@ impl Failure {
             Failure::LostWorker => "lost_worker",
             Failure::Bug => "bug",
         }
+    }
+
+    /// Whether the worker may be at fault, and another one should try.
+    pub fn may_be_the_workers(self) -> bool {
+        matches!(self, Failure::BadInput | Failure::Bug)
     }
 
     /// Whether the same question will fail the same way forever.
@@ -190,6 +199,8 @@ pub enum Effect {
     Wake,
     /// Every task of the sweep is done or has failed for good.
     Finished(SweepId),
+    /// Too many of the sweep's tasks have failed for good: nothing more of it starts until a person has looked.
+    Paused(SweepId, String),
 }
 
 /// A lease just granted.
@@ -201,6 +212,8 @@ pub struct Grant {
     pub id: TaskId,
     /// Of a training run: the epochs that any live sweep wants and that are not there yet.
     pub keep: Vec<u32>,
+    /// How often it has run out of memory: its batches may be halved as often.
+    pub halvings: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,31 +229,14 @@ pub enum Verdict {
 /// A durable fact. The ledger stores these in order and nothing else of the engine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    Leased {
-        lease: Lease,
-        worker: WorkerId,
-    },
+    /// A second lease of a task that is leased already is a copy for an idle worker; the first answer counts.
+    Leased { lease: Lease, worker: WorkerId },
     /// Given back without an answer and without fault.
-    Released {
-        lease: Lease,
-        why: String,
-    },
+    Released { lease: Lease, why: String },
     /// `epochs` as in [`Event::Commit`].
-    Committed {
-        lease: Lease,
-        worker: WorkerId,
-        epochs: Option<Vec<u32>>,
-    },
+    Committed { lease: Lease, worker: WorkerId, epochs: Option<Vec<u32>> },
     /// `fatal` when the task's retries are used up.
-    Failed {
-        lease: Lease,
-        worker: WorkerId,
-        failure: Failure,
-        message: String,
-        fatal: bool,
-    },
+    Failed { lease: Lease, worker: WorkerId, failure: Failure, message: String, fatal: bool },
     /// A failed task gets a new budget.
-    Revived {
-        task: TaskKey,
-    },
+    Revived { task: TaskKey },
 }

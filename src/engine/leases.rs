@@ -1,5 +1,6 @@
 //! Workers and their leases: the part of the engine that changes with every call.
 
+use super::suspects::Reputation;
 use super::{Effect, Engine, Failure, Grant, Lease, Millis, Record, SweepId, TaskId, Verdict, WorkerId};
 use crate::engine::task::{TrainEntry, Work};
 use std::collections::BTreeSet;
@@ -14,6 +15,8 @@ pub(super) struct Held {
     pub deadline: Millis,
     /// The sweep whose share it counts in, and the seconds it was taken for.
     pub charged: Option<(SweepId, f64)>,
+    /// Waits at its worker for a slot, as far as is known.
+    pub queued: bool,
 }
 
 /// A worker as far as it is known; forgotten when it leaves or falls silent, and welcome again.
@@ -25,6 +28,7 @@ pub(super) struct Worker {
     /// The last answered request and its grants, so that a lost reply costs nothing.
     pub last_request: u64,
     pub last_grants: Vec<Grant>,
+    pub reputation: Reputation,
 }
 
 impl Engine {
@@ -38,16 +42,16 @@ impl Engine {
         now: Millis,
         out: &mut Vec<Effect>,
     ) {
-        for id in self.leases_of(name) {
-            let lease = self.lease_of(id);
+        for (id, lease) in self.leases_of(name) {
             if !running.contains(&lease) {
-                self.correct_share_by_clock(id, now);
+                self.correct_share_by_clock(lease, now);
                 self.record(Record::Released { lease, why: "its worker does not hold it".into() }, now, out);
                 self.settle(id, out);
             }
         }
-        let leases = self.leases_of(name).into_iter().collect();
-        let worker = Worker { slots, last_seen: now, leases, last_request: 0, last_grants: Vec::new() };
+        let leases = self.leases_of(name).into_iter().map(|(id, _)| id).collect();
+        let (last_grants, reputation) = (Vec::new(), Reputation::default());
+        let worker = Worker { slots, last_seen: now, leases, last_request: 0, last_grants, reputation };
         self.workers.insert(name.clone(), worker);
         self.renew(name, running, now, out);
     }
@@ -77,16 +81,12 @@ impl Engine {
             return;
         }
         // A new request, or one whose leases have all been lost: its worker still waits for work.
-        while let Some((sweep, id)) = self.next_grant(name, grants.len() as u32, free_slots, prefetch) {
-            let task = &self.tasks[id.0 as usize];
-            let lease = Lease { task: task.key, attempt: task.attempt + 1 };
-            let charged = self.serve(sweep, id);
-            self.record(Record::Leased { lease, worker: name.clone() }, now, out);
-            if let Some(held) = self.leases.get_mut(&id) {
-                held.charged = Some((sweep, charged));
-            }
-            let keep = self.trains.get(&id).map(TrainEntry::missing).unwrap_or_default();
-            grants.push(Grant { lease, sweep, id, keep });
+        loop {
+            let granted = grants.len() as u32;
+            let next = self.next_grant(name, granted, free_slots, prefetch);
+            let next = next.or_else(|| self.help_out(name, granted < free_slots, now, out));
+            let Some((sweep, id)) = next else { break };
+            grants.push(self.grant(name, sweep, id, granted >= free_slots, now, out));
         }
         if grants.is_empty() {
             out.push(Effect::NothingReady);
@@ -96,6 +96,27 @@ impl Engine {
         worker.last_request = request;
         worker.last_grants = grants.clone();
         out.push(Effect::Granted(grants));
+    }
+
+    fn grant(
+        &mut self,
+        name: &WorkerId,
+        sweep: SweepId,
+        id: TaskId,
+        queued: bool,
+        now: Millis,
+        out: &mut Vec<Effect>,
+    ) -> Grant {
+        let task = &self.tasks[id.0 as usize];
+        let lease = Lease { task: task.key, attempt: task.attempt + 1 };
+        let halvings = task.failures.of(Failure::OutOfMemory);
+        let charged = Some((sweep, self.serve(sweep, id)));
+        self.record(Record::Leased { lease, worker: name.clone() }, now, out);
+        if let Some(held) = self.held_mut(id, lease.attempt) {
+            (held.charged, held.queued) = (charged, queued);
+        }
+        let keep = self.trains.get(&id).map(TrainEntry::missing).unwrap_or_default();
+        Grant { lease, sweep, id, keep, halvings }
     }
 
     /// The next task for a worker that has been granted `granted` already, within its free slots,
@@ -118,13 +139,26 @@ impl Engine {
         Some((sweep, id))
     }
 
-    pub(super) fn heartbeat(&mut self, name: &WorkerId, running: &[Lease], now: Millis, out: &mut Vec<Effect>) {
+    pub(super) fn heartbeat(
+        &mut self,
+        name: &WorkerId,
+        running: &[Lease],
+        queued: &[Lease],
+        now: Millis,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(worker) = self.workers.get_mut(name) else {
             out.push(Effect::UnknownWorker);
             return;
         };
         worker.last_seen = now;
         let revoked = self.renew(name, running, now, out);
+        for lease in running.iter().filter(|lease| !revoked.contains(lease)) {
+            let id = self.by_key[&lease.task];
+            if let Some(held) = self.held_mut(id, lease.attempt) {
+                held.queued = queued.contains(lease);
+            }
+        }
         out.push(Effect::Renewed { revoked });
     }
 
@@ -141,9 +175,9 @@ impl Engine {
             let id = self.by_key[&lease.task];
             if self.tasks[id.0 as usize].sweep.is_none() {
                 revoked.push(lease);
-                self.correct_share_by_clock(id, now);
+                self.correct_share_by_clock(lease, now);
                 self.record(Record::Released { lease, why: "no longer wanted".into() }, now, out);
-            } else if let Some(held) = self.leases.get_mut(&id) {
+            } else if let Some(held) = self.held_mut(id, lease.attempt) {
                 held.deadline = deadline;
             }
         }
@@ -152,8 +186,8 @@ impl Engine {
 
     /// Whether `lease` is out, and with this worker.
     pub fn holds(&self, name: &str, lease: Lease) -> bool {
-        let held = self.by_key.get(&lease.task).and_then(|id| self.leases.get(id));
-        held.is_some_and(|held| held.attempt == lease.attempt && &*held.worker == name)
+        let held = self.by_key.get(&lease.task).and_then(|&id| self.held(id, lease.attempt));
+        held.is_some_and(|held| &*held.worker == name)
     }
 
     pub(super) fn commit(
@@ -170,7 +204,8 @@ impl Engine {
             let id = self.by_key[&lease.task];
             let task = &self.tasks[id.0 as usize];
             self.measured.learn(task.kind(), task.seconds, seconds);
-            self.correct_share(id, seconds);
+            self.correct_share(id, lease.attempt, seconds);
+            self.praise(name, id, seconds);
             self.record(Record::Committed { lease, worker: name.clone(), epochs }, now, out);
             self.settle(id, out);
         }
@@ -221,6 +256,7 @@ impl Engine {
         if !self.holds(name, lease) {
             return; // an older attempt's trouble is of no consequence
         }
+        self.blame(name, failure, &message, now);
         self.record_failure(name.clone(), lease, failure, message, now, out);
     }
 
@@ -236,16 +272,22 @@ impl Engine {
         let id = self.by_key[&lease.task];
         let before = self.tasks[id.0 as usize].failures.of(failure);
         let fatal = failure.retries().is_some_and(|retries| before >= retries);
-        self.correct_share_by_clock(id, now);
+        self.correct_share_by_clock(lease, now);
+        let wanting = if fatal && !failure.is_deterministic() { self.sweeps_of(id) } else { Vec::new() };
         self.record(Record::Failed { lease, worker, failure, message, fatal }, now, out);
+        if let Some(held) = self.leases.get(&id).filter(|_| failure.is_deterministic()) {
+            let lease = Lease { attempt: held.attempt, ..lease };
+            self.record(Record::Released { lease, why: "another copy of it has failed for good".into() }, now, out);
+        }
         self.settle(id, out);
+        wanting.into_iter().for_each(|sweep| self.count_failure(sweep, out));
     }
 
     pub(super) fn leave(&mut self, name: &WorkerId, now: Millis, out: &mut Vec<Effect>) {
         self.workers.remove(name);
-        for id in self.leases_of(name) {
-            let lease = self.lease_of(id);
-            self.correct_share_by_clock(id, now);
+        out.push(Effect::Wake); // others may try what only this one was trusted with
+        for (id, lease) in self.leases_of(name) {
+            self.correct_share_by_clock(lease, now);
             self.record(Record::Released { lease, why: "worker left".into() }, now, out);
             self.settle(id, out);
         }
@@ -253,41 +295,64 @@ impl Engine {
 
     pub(super) fn lose(&mut self, name: &WorkerId, now: Millis, out: &mut Vec<Effect>) {
         self.workers.remove(name);
-        for id in self.leases_of(name) {
+        out.push(Effect::Wake);
+        for (_, lease) in self.leases_of(name) {
             let message = format!("worker {name} died");
-            self.record_failure(name.clone(), self.lease_of(id), Failure::LostWorker, message, now, out);
+            self.record_failure(name.clone(), lease, Failure::LostWorker, message, now, out);
         }
     }
 
     /// Takes back the leases whose deadline has passed, and forgets workers that fell silent.
     pub(super) fn expire(&mut self, now: Millis, out: &mut Vec<Effect>) {
-        let late: Vec<TaskId> =
-            self.leases.iter().filter(|(_, held)| held.deadline <= now).map(|(&task, _)| task).collect();
-        for id in late {
-            let worker = self.leases[&id].worker.clone();
+        let late = |(id, held): (&TaskId, &Held)| {
+            let lease = Lease { task: self.tasks[id.0 as usize].key, attempt: held.attempt };
+            (held.deadline <= now).then(|| (lease, held.worker.clone()))
+        };
+        let late: Vec<(Lease, WorkerId)> = self.leases.iter().chain(&self.copies).filter_map(late).collect();
+        for (lease, worker) in late {
             let message = format!("nothing was heard of worker {worker} for {} s", self.settings.lease_ms / 1000);
-            self.record_failure(worker, self.lease_of(id), Failure::LostWorker, message, now, out);
+            // Where a task has failed for good, its other lease was taken back with the first.
+            if self.holds(&worker, lease) {
+                self.record_failure(worker, lease, Failure::LostWorker, message, now, out);
+            }
         }
         let silent = |worker: &Worker| worker.leases.is_empty() && worker.last_seen + self.settings.lease_ms <= now;
+        let before = self.workers.len();
         self.workers.retain(|_, worker| !silent(worker));
+        if self.workers.len() < before {
+            out.push(Effect::Wake);
+        }
     }
 
-    fn lease_of(&self, id: TaskId) -> Lease {
-        Lease { task: self.tasks[id.0 as usize].key, attempt: self.leases[&id].attempt }
+    /// One lease of a task, if it is out.
+    pub(super) fn held(&self, id: TaskId, attempt: u32) -> Option<&Held> {
+        let both = self.leases.get(&id).into_iter().chain(self.copies.get(&id));
+        both.into_iter().find(|held| held.attempt == attempt)
+    }
+
+    pub(super) fn held_mut(&mut self, id: TaskId, attempt: u32) -> Option<&mut Held> {
+        let both = self.leases.get_mut(&id).into_iter().chain(self.copies.get_mut(&id));
+        both.into_iter().find(|held| held.attempt == attempt)
     }
 
     /// Also of a worker that has not registered since the coordinator started.
-    fn leases_of(&self, name: &WorkerId) -> Vec<TaskId> {
-        self.leases.iter().filter(|(_, held)| held.worker == *name).map(|(&task, _)| task).collect()
+    fn leases_of(&self, name: &WorkerId) -> Vec<(TaskId, Lease)> {
+        let held = self.leases.iter().chain(&self.copies).filter(|(_, held)| held.worker == *name);
+        held.map(|(&id, held)| (id, Lease { task: self.tasks[id.0 as usize].key, attempt: held.attempt })).collect()
     }
 
     pub(super) fn all_leases(&self) -> Vec<Lease> {
-        self.leases.keys().map(|&id| self.lease_of(id)).collect()
+        let held = self.leases.iter().chain(&self.copies);
+        held.map(|(id, held)| Lease { task: self.tasks[id.0 as usize].key, attempt: held.attempt }).collect()
     }
 
     /// Connected workers, and how many tasks they can run together.
     pub fn fleet(&self) -> (u32, u32) {
         (self.workers.len() as u32, self.workers.values().map(|worker| worker.slots).sum())
+    }
+
+    pub fn workers(&self) -> impl Iterator<Item = &WorkerId> {
+        self.workers.keys()
     }
 
     /// Whether nothing is leased.

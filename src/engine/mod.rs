@@ -22,6 +22,8 @@ mod leases;
 mod progress;
 mod ready;
 mod shares;
+mod stragglers;
+mod suspects;
 mod sweeps;
 mod task;
 #[cfg(test)]
@@ -31,6 +33,7 @@ mod why;
 
 pub use event::{Admission, Effect, Event, Failure, Grant, Lease, NewTask, NewWork, Record, Verdict};
 pub use progress::{KindCounts, SweepProgress, SweepState};
+pub use suspects::SetAside;
 pub use task::{Status, TaskId};
 pub use why::{Share, Why};
 
@@ -58,11 +61,14 @@ pub struct Settings {
     pub lease_ms: Millis,
     /// Tasks are queued behind running ones only while they are shorter than this.
     pub prefetch_seconds: f64,
+    /// A sweep pauses itself when more than this many of its tasks have failed for good, diverged ones
+    /// not counted. `None`: a twentieth of its tasks, and at least 10.
+    pub failure_budget: Option<u32>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { lease_ms: 30_000, prefetch_seconds: 0.5 }
+        Settings { lease_ms: 30_000, prefetch_seconds: 0.5, failure_budget: None }
     }
 }
 
@@ -73,7 +79,14 @@ pub struct Engine {
     tasks: Vec<Task>,
     by_key: HashMap<TaskKey, TaskId>,
     trains: HashMap<TaskId, TrainEntry>,
+    /// The older lease of each task that is out.
     leases: BTreeMap<TaskId, leases::Held>,
+    /// Second leases of some of them, see stragglers.rs.
+    copies: BTreeMap<TaskId, leases::Held>,
+    /// Leases that an idle worker may take over or copy; found at the last tick.
+    stragglers: Vec<Lease>,
+    /// Workers whose attempt at a task failed in a way that may be their own fault.
+    blamed: HashMap<TaskId, Vec<WorkerId>>,
     /// Who else may still answer: the workers whose lease on a task has ended, each with the last
     /// attempt it was given. Forgotten once an evaluation is answered.
     given: HashMap<TaskId, Vec<(WorkerId, u32)>>,
@@ -87,6 +100,8 @@ pub struct Engine {
     also_wanted: HashMap<TaskId, Vec<SweepId>>,
     measured: Measured,
     draining: bool,
+    /// Of the last event.
+    now: Millis,
 }
 
 impl Engine {
@@ -97,6 +112,9 @@ impl Engine {
             by_key: HashMap::new(),
             trains: HashMap::new(),
             leases: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            stragglers: Vec::new(),
+            blamed: HashMap::new(),
             given: HashMap::new(),
             workers: BTreeMap::new(),
             sweeps: BTreeMap::new(),
@@ -105,11 +123,13 @@ impl Engine {
             also_wanted: HashMap::new(),
             measured: Measured::default(),
             draining: false,
+            now: 0,
         }
     }
 
     /// Takes one event at time `now` and says what must happen. `now` never decreases.
     pub fn apply(&mut self, event: Event, now: Millis) -> Vec<Effect> {
+        self.now = now;
         let mut out = Vec::new();
         match event {
             Event::Admit(admission) => self.admit(admission, now, &mut out),
@@ -122,7 +142,7 @@ impl Engine {
             Event::Acquire { worker, request, free_slots, prefetch } => {
                 self.acquire(&worker, request, free_slots, prefetch, now, &mut out);
             }
-            Event::Heartbeat { worker, running } => self.heartbeat(&worker, &running, now, &mut out),
+            Event::Heartbeat { worker, running, queued } => self.heartbeat(&worker, &running, &queued, now, &mut out),
             Event::Commit { worker, lease, epochs, seconds } => {
                 self.commit(&worker, lease, epochs, seconds, now, &mut out);
             }
@@ -131,7 +151,11 @@ impl Engine {
             }
             Event::Leave { worker } => self.leave(&worker, now, &mut out),
             Event::Lost { worker } => self.lose(&worker, now, &mut out),
-            Event::Tick => self.expire(now, &mut out),
+            Event::Tick => {
+                self.expire(now, &mut out);
+                self.end_suspensions(now, &mut out);
+                self.find_stragglers(&mut out);
+            }
             Event::Drain => self.draining = true,
         }
         out
@@ -166,7 +190,7 @@ impl Engine {
             Record::Leased { lease, worker } => self.on_leased(*lease, worker, now),
             Record::Released { lease, .. } => self.on_released(*lease),
             Record::Committed { lease, worker, epochs } => self.on_committed(*lease, worker, epochs.as_deref()),
-            Record::Failed { lease, failure, fatal, .. } => self.on_failed(*lease, *failure, *fatal),
+            Record::Failed { lease, worker, failure, fatal, .. } => self.on_failed(*lease, worker, *failure, *fatal),
             Record::Revived { task } => self.on_revived(*task),
         }
     }

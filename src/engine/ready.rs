@@ -62,10 +62,11 @@ impl Ready {
         }
     }
 
-    /// The task that `worker` should get next; it stays in the queue.
-    pub fn next_for(&self, worker: &WorkerId) -> Option<TaskId> {
-        let held = self.by_holder.get(worker).and_then(|tasks| tasks.first().copied());
-        held.or_else(|| self.trains.first().map(|(_, task)| *task)).or_else(|| self.evaluations.first().copied())
+    /// The task that `worker` should get next, of those it may have; it stays in the queue.
+    pub fn next_for(&self, worker: &WorkerId, may: impl Fn(TaskId) -> bool) -> Option<TaskId> {
+        let held = self.by_holder.get(worker).into_iter().flatten().copied();
+        let trains = self.trains.iter().map(|(_, task)| *task);
+        held.chain(trains).chain(self.evaluations.iter().copied()).find(|&task| may(task))
     }
 
     pub fn is_empty(&self) -> bool {

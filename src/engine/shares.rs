@@ -4,17 +4,20 @@
 //! its priority, and the one with the least is served. One that had nothing ready, or was paused, comes
 //! back where the others stand: it neither waits for what they were given before, nor catches it up.
 
-use super::{Engine, Millis, SweepId, TaskId, WorkerId};
+use super::{Engine, Lease, Millis, SweepId, TaskId, WorkerId};
 
 impl Engine {
     /// The task that `worker` should get next, and the sweep that it counts for; it stays in its queues.
     pub(super) fn next_for(&self, worker: &WorkerId) -> Option<(SweepId, TaskId)> {
+        if self.is_set_aside(worker) {
+            return None;
+        }
         let mut best: Option<(f64, SweepId, TaskId)> = None;
         for (entry, &sweep) in self.running.iter().map(|sweep| (&self.sweeps[sweep], sweep)) {
             let behind = best.is_some_and(|(served, ..)| served <= entry.served);
             if !entry.paused
                 && !behind
-                && let Some(task) = entry.ready.next_for(worker)
+                && let Some(task) = entry.ready.next_for(worker, |task| self.may_try(worker, task))
             {
                 best = Some((entry.served, sweep, task));
             }
@@ -33,8 +36,8 @@ impl Engine {
     }
 
     /// A lease has ended after so many seconds, not those that were expected.
-    pub(super) fn correct_share(&mut self, id: TaskId, seconds: f64) {
-        let charged = self.leases.get_mut(&id).and_then(|held| held.charged.take());
+    pub(super) fn correct_share(&mut self, id: TaskId, attempt: u32, seconds: f64) {
+        let charged = self.held_mut(id, attempt).and_then(|held| held.charged.take());
         if let Some((sweep, expected)) = charged
             && let Some(entry) = self.sweeps.get_mut(&sweep)
             && seconds.is_finite()
@@ -44,10 +47,11 @@ impl Engine {
     }
 
     /// A lease has ended without an answer: what it took is what has passed.
-    pub(super) fn correct_share_by_clock(&mut self, id: TaskId, now: Millis) {
-        if let Some(held) = self.leases.get(&id) {
+    pub(super) fn correct_share_by_clock(&mut self, lease: Lease, now: Millis) {
+        let Some(&id) = self.by_key.get(&lease.task) else { return };
+        if let Some(held) = self.held_mut(id, lease.attempt) {
             let seconds = now.saturating_sub(held.since) as f64 / 1000.0;
-            self.correct_share(id, seconds);
+            self.correct_share(id, lease.attempt, seconds);
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct SweepEntry {
     pub priority: u32,
     /// Seconds leased so far over the priority; sweeps that were idle do not save it up.
     pub served: f64,
+    /// Tasks that failed for good since it was admitted or resumed, but for diverged ones.
+    pub failures: u64,
 }
 
 impl Engine {
@@ -38,6 +40,7 @@ impl Engine {
             paused: false,
             priority: DEFAULT_PRIORITY,
             served: 0.0,
+            failures: 0,
         };
         self.sweeps.insert(sweep, entry);
         self.running.insert(sweep);
@@ -146,8 +149,23 @@ impl Engine {
     pub(super) fn resume(&mut self, sweep: SweepId, out: &mut Vec<Effect>) {
         let Some(entry) = self.sweeps.get_mut(&sweep).filter(|entry| entry.paused) else { return };
         entry.paused = false;
+        entry.failures = 0; // a person has looked
         entry.served = entry.served.max(self.served);
         out.push(Effect::Wake);
+    }
+
+    /// One more task of a sweep has failed for good. A sweep in which many do has a cause that more
+    /// attempts will not mend, and pauses itself.
+    pub(super) fn count_failure(&mut self, sweep: SweepId, out: &mut Vec<Effect>) {
+        let entry = self.sweeps.get_mut(&sweep).expect("sweeps are never forgotten");
+        entry.failures += 1;
+        let budget = self.settings.failure_budget.map_or(10.max(entry.tasks.len() as u64 / 20), u64::from);
+        if entry.failures > budget && !entry.paused && entry.state == SweepState::Running {
+            entry.paused = true;
+            let why =
+                format!("by itself: {} tasks have failed for good, more than its budget of {budget}", entry.failures);
+            out.push(Effect::Paused(sweep, why));
+        }
     }
 
     pub(super) fn prioritise(&mut self, sweep: SweepId, priority: u32) {

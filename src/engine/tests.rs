@@ -2,8 +2,10 @@
 
 use super::*;
 
+mod failures;
 mod holders;
 mod steering;
+mod stragglers;
 
 const SECOND: Millis = 1000;
 
@@ -148,7 +150,7 @@ fn a_silent_workers_task_is_given_away_and_its_late_answer_still_counts() {
     let second = bench.acquire("b", 1)[0];
     assert_eq!(second, Lease { task: key(1), attempt: 2 });
     assert_eq!(bench.commit("a", late), Verdict::Accepted, "unreachable is not failed");
-    let effects = bench.apply(Event::Heartbeat { worker: worker("b"), running: vec![second] });
+    let effects = bench.apply(Event::Heartbeat { worker: worker("b"), running: vec![second], queued: vec![] });
     assert!(effects.contains(&Effect::Renewed { revoked: vec![second] }));
     assert_eq!(bench.commit("b", second), Verdict::Duplicate);
 }
@@ -161,7 +163,7 @@ fn a_heartbeat_keeps_a_lease_alive() {
     let lease = bench.acquire("a", 1)[0];
     for _ in 0..10 {
         bench.now += 20 * SECOND;
-        bench.apply(Event::Heartbeat { worker: worker("a"), running: vec![lease] });
+        bench.apply(Event::Heartbeat { worker: worker("a"), running: vec![lease], queued: vec![] });
         bench.apply(Event::Tick);
     }
     assert_eq!(bench.engine.progress(1).unwrap().train.of(Status::Leased), 1);
@@ -246,7 +248,7 @@ fn a_cancelled_lease_is_revoked_but_its_answer_is_kept() {
     bench.register("a");
     let lease = bench.acquire("a", 1)[0];
     bench.apply(Event::Cancel(1));
-    let effects = bench.apply(Event::Heartbeat { worker: worker("a"), running: vec![lease] });
+    let effects = bench.apply(Event::Heartbeat { worker: worker("a"), running: vec![lease], queued: vec![] });
     assert!(effects.contains(&Effect::Renewed { revoked: vec![lease] }));
     assert_eq!(bench.commit("a", lease), Verdict::Accepted);
 }
@@ -438,7 +440,7 @@ fn a_revoked_lease_is_nobodys_and_no_failure() {
     bench.register("a");
     let lease = bench.acquire("a", 1)[0];
     bench.apply(Event::Cancel(1));
-    bench.apply(Event::Heartbeat { worker: worker("a"), running: vec![lease] });
+    bench.apply(Event::Heartbeat { worker: worker("a"), running: vec![lease], queued: vec![] });
     bench.apply(small_sweep(2));
     assert_eq!(bench.acquire("a", 2), [Lease { attempt: 2, ..lease }], "wanted again, and free at once");
     assert!(!bench.ledger.iter().any(|record| matches!(record, Record::Failed { .. })));

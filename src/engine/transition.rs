@@ -119,30 +119,36 @@ impl Engine {
 
     pub(super) fn on_leased(&mut self, lease: Lease, worker: &WorkerId, now: Millis) {
         let id = self.find_or_add(lease.task);
-        self.end_lease(id);
         let task = &mut self.tasks[id.0 as usize];
         task.attempt = task.attempt.max(lease.attempt);
         let (worker, attempt, deadline) = (worker.clone(), lease.attempt, now + self.settings.lease_ms);
         if let Some(worker) = self.workers.get_mut(&worker) {
             worker.leases.insert(id);
         }
-        self.leases.insert(id, leases::Held { worker, attempt, since: now, deadline, charged: None });
+        let held = leases::Held { worker, attempt, since: now, deadline, charged: None, queued: false };
+        match self.leases.contains_key(&id) {
+            true => drop(self.copies.insert(id, held)),
+            false => drop(self.leases.insert(id, held)),
+        }
         self.reconsider(id);
     }
 
     pub(super) fn on_released(&mut self, lease: Lease) {
         let id = self.find_or_add(lease.task);
-        self.end_lease(id);
+        self.end_lease(id, lease.attempt);
         self.reconsider(id);
     }
 
     pub(super) fn on_committed(&mut self, lease: Lease, worker: &WorkerId, epochs: Option<&[u32]>) {
         let id = self.find_or_add(lease.task);
-        self.end_lease(id);
+        while let Some(held) = self.leases.get(&id) {
+            self.end_lease(id, held.attempt);
+        }
         let task = &mut self.tasks[id.0 as usize];
         task.attempt = task.attempt.max(lease.attempt);
         task.answered = true;
         task.failures = Failures::default();
+        self.blamed.remove(&id);
         if let Some(epochs) = epochs {
             let waiting = self.trains.get(&id).map(|train| train.dependents.clone()).unwrap_or_default();
             waiting.into_iter().for_each(|dependent| self.dequeue(dependent)); // queues know the old holder
@@ -156,9 +162,15 @@ impl Engine {
         self.reconsider(id);
     }
 
-    pub(super) fn on_failed(&mut self, lease: Lease, failure: Failure, fatal: bool) {
+    pub(super) fn on_failed(&mut self, lease: Lease, worker: &WorkerId, failure: Failure, fatal: bool) {
         let id = self.find_or_add(lease.task);
-        self.end_lease(id);
+        self.end_lease(id, lease.attempt);
+        if failure.may_be_the_workers() {
+            let blamed = self.blamed.entry(id).or_default();
+            if !blamed.contains(worker) {
+                blamed.push(worker.clone());
+            }
+        }
         self.tasks[id.0 as usize].failures.add(failure, fatal);
         self.reconsider(id);
     }
@@ -166,6 +178,7 @@ impl Engine {
     pub(super) fn on_revived(&mut self, key: TaskKey) {
         let id = self.find_or_add(key);
         self.tasks[id.0 as usize].failures = Failures::default();
+        self.blamed.remove(&id);
         self.reconsider(id);
     }
 
@@ -174,8 +187,18 @@ impl Engine {
         waiting.into_iter().for_each(|dependent| self.reconsider(dependent));
     }
 
-    fn end_lease(&mut self, id: TaskId) {
-        let Some(held) = self.leases.remove(&id) else { return };
+    /// Ends one lease of a task; where the older one ends, its copy stands alone.
+    fn end_lease(&mut self, id: TaskId, attempt: u32) {
+        let ended = match (self.leases.get(&id), self.copies.get(&id)) {
+            (_, Some(copy)) if copy.attempt == attempt => self.copies.remove(&id),
+            (Some(held), Some(_)) if held.attempt == attempt => {
+                let copy = self.copies.remove(&id);
+                copy.and_then(|copy| self.leases.insert(id, copy))
+            }
+            (Some(held), None) if held.attempt == attempt => self.leases.remove(&id),
+            _ => None,
+        };
+        let Some(held) = ended else { return };
         if let Some(worker) = self.workers.get_mut(&held.worker) {
             worker.leases.remove(&id);
         }

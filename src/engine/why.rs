@@ -110,7 +110,7 @@ impl Engine {
         let share = |&sweep: &SweepId| {
             let entry = &self.sweeps[&sweep];
             let counts = |held: &&super::leases::Held| held.charged.is_some_and(|(charged, _)| charged == sweep);
-            let running = self.leases.values().filter(counts).count() as u64;
+            let running = self.leases.values().chain(self.copies.values()).filter(counts).count() as u64;
             Share { sweep, priority: entry.priority, paused: entry.paused, running, ready: entry.ready.len() as u64 }
         };
         self.running.iter().map(share).collect()

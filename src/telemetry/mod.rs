@@ -3,14 +3,60 @@
 //! Fields, where they apply: `sweep, trial, task, attempt, worker, kind, seconds`. `RUST_LOG`
 //! filters what is shown on stderr as everywhere; the file always gets everything from `info` up.
 
+use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+/// So many lines, at most so many bytes, are kept for [`tail`].
+const TAIL_LINES: usize = 40;
+const TAIL_BYTES: usize = 16 * 1024;
+
+/// The last lines of the log, oldest first; `None` while nobody wants them.
+static TAIL: Mutex<Option<VecDeque<String>>> = Mutex::new(None);
+
+/// From the next [`init`] on, the last lines of the log are kept in memory: a worker sends them along with a failure.
+pub fn keep_tail() {
+    *lock_tail() = Some(VecDeque::new());
+}
+
+/// The last lines of the log, if they are kept.
+pub fn tail() -> String {
+    let mut lines: Vec<String> = lock_tail().iter().flatten().cloned().collect();
+    while lines.iter().map(String::len).sum::<usize>() > TAIL_BYTES && lines.len() > 1 {
+        lines.remove(0);
+    }
+    lines.concat()
+}
+
+fn lock_tail() -> MutexGuard<'static, Option<VecDeque<String>>> {
+    TAIL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes whole lines, as the formatter writes them.
+#[derive(Clone, Copy)]
+struct Tail;
+
+impl Write for Tail {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if let Some(lines) = lock_tail().as_mut() {
+            if lines.len() == TAIL_LINES {
+                lines.pop_front();
+            }
+            lines.push_back(String::from_utf8_lossy(bytes).chars().take(TAIL_BYTES).collect());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 /// What stderr shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -56,6 +102,10 @@ pub fn init(format: LogFormat, default_level: &str, file: Option<&Path>) -> Resu
         };
         let opened = open().map_err(|source| LogFileError { path: path.into(), source })?;
         layers.push(json(Arc::new(opened)).with_filter(LevelFilter::INFO).boxed());
+    }
+    if lock_tail().is_some() {
+        let text = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(|| Tail);
+        layers.push(text.with_filter(LevelFilter::INFO).boxed());
     }
     // A second initialisation (tests within one process) keeps the first.
     let _ = Registry::default().with(layers).try_init();

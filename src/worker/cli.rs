@@ -73,6 +73,7 @@ pub fn main() -> ExitCode {
 }
 
 async fn work(cli: Cli) -> Result<Exit, Failure> {
+    telemetry::keep_tail();
     telemetry::init(cli.output.log_format, cli.output.level(false), cli.log_file.as_deref()).map_err(Failure::usage)?;
     let (device, device_name) = parse_device(&cli.device)?;
     let host =

@@ -10,6 +10,7 @@ use epsweep::coordinator::{Bearer, PREFETCH_PER_SLOT};
 use epsweep::engine::{Failure, Lease};
 use epsweep::plan::TaskKey;
 use epsweep::proto::{self, AcquireRequest, AcquireResponse, FailRequest, FailureKind, HeartbeatRequest, LeaveRequest};
+use epsweep::telemetry;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,42 +62,60 @@ pub enum WorkerError {
     Answers { cache: PathBuf, source: std::io::Error },
 }
 
+/// One lease, as the slot that works on it and the heartbeats share it.
+#[derive(Default)]
+struct Holding {
+    attempt: u32,
+    stop: Arc<AtomicBool>,
+    begun: Arc<AtomicBool>,
+}
+
 /// What is held, for heartbeats and revocations.
 #[derive(Default)]
-pub(super) struct Held(Mutex<HashMap<TaskKey, (u32, Arc<AtomicBool>)>>);
+pub(super) struct Held(Mutex<HashMap<TaskKey, Holding>>);
 
 impl Held {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskKey, (u32, Arc<AtomicBool>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskKey, Holding>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn leases(&self) -> Vec<Lease> {
-        self.lock().iter().map(|(&task, &(attempt, _))| Lease { task, attempt }).collect()
+        self.lock().iter().map(|(&task, held)| Lease { task, attempt: held.attempt }).collect()
     }
 
-    fn add(&self, lease: Lease) -> Arc<AtomicBool> {
-        let stop = Arc::new(AtomicBool::new(false));
-        self.lock().insert(lease.task, (lease.attempt, stop.clone()));
-        stop
+    /// All leases, and those that wait for a slot.
+    fn beat(&self) -> (Vec<Lease>, Vec<Lease>) {
+        let held = self.lock();
+        let lease = |(&task, held): (&TaskKey, &Holding)| Lease { task, attempt: held.attempt };
+        let waits = |(_, held): &(&TaskKey, &Holding)| !held.begun.load(Ordering::Relaxed);
+        (held.iter().map(lease).collect(), held.iter().filter(waits).map(lease).collect())
+    }
+
+    /// Returns the flags that stop it, and that say that it has begun.
+    fn add(&self, lease: Lease) -> (Arc<AtomicBool>, Arc<AtomicBool>) {
+        let holding = Holding { attempt: lease.attempt, ..Holding::default() };
+        let flags = (holding.stop.clone(), holding.begun.clone());
+        self.lock().insert(lease.task, holding);
+        flags
     }
 
     fn remove(&self, lease: Lease) {
         let mut held = self.lock();
-        if held.get(&lease.task).is_some_and(|(attempt, _)| *attempt == lease.attempt) {
+        if held.get(&lease.task).is_some_and(|held| held.attempt == lease.attempt) {
             held.remove(&lease.task);
         }
     }
 
     fn stop(&self, lease: Lease) {
-        if let Some((attempt, stop)) = self.lock().get(&lease.task)
-            && *attempt == lease.attempt
+        if let Some(held) = self.lock().get(&lease.task)
+            && held.attempt == lease.attempt
         {
-            stop.store(true, Ordering::Relaxed);
+            held.stop.store(true, Ordering::Relaxed);
         }
     }
 
     fn stop_all(&self) {
-        self.lock().values().for_each(|(_, stop)| stop.store(true, Ordering::Relaxed));
+        self.lock().values().for_each(|held| held.stop.store(true, Ordering::Relaxed));
     }
 }
 
@@ -245,9 +264,9 @@ impl Worker {
             tracing::error!("the coordinator sent a lease without a valid id");
             return;
         };
-        let stop = self.held.add(lease);
+        let (stop, begun) = self.held.add(lease);
         let worker = self.clone();
-        let job = Job { lease, sent, stop };
+        let job = Job { lease, sent, stop, begun };
         let wanted = match job.sent.kind.as_str() {
             "train" => job.sent.inputs.clone(),
             _ => vec![job.sent.checkpoint.clone()],
@@ -319,7 +338,9 @@ impl Worker {
             Failure::Preempted => FailureKind::Preempted,
             Failure::LostWorker | Failure::Bug => FailureKind::Bug,
         };
-        let message = FailRequest { worker: self.link.worker(), lease: Some(lease.into()), kind: kind.into(), message };
+        let log = if failure == Failure::Preempted { String::new() } else { telemetry::tail() };
+        let (worker, lease) = (self.link.worker(), Some(lease.into()));
+        let message = FailRequest { worker, lease, kind: kind.into(), message, log };
         self.link
             .call(CALL_TIMEOUT, |mut client, timeout| {
                 let message = message.clone();
@@ -333,8 +354,9 @@ impl Worker {
     async fn heartbeats(self, interval: Duration) {
         loop {
             tokio::time::sleep(interval).await;
-            let running = self.held.leases().into_iter().map(Into::into).collect();
-            let message = HeartbeatRequest { worker: self.link.worker(), running };
+            let (running, queued) = self.held.beat();
+            let [running, queued] = [running, queued].map(|leases| leases.into_iter().map(Into::into).collect());
+            let message = HeartbeatRequest { worker: self.link.worker(), running, queued };
             let answer = self
                 .link
                 .call(2 * interval, |mut client, timeout| {

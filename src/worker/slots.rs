@@ -1,6 +1,7 @@
 //! Slots: threads that compute, one task at a time each, with one libtorch thread.
 
 use super::fetch::DataCache;
+use crate::lab::attacks::CPU_ROWS;
 use crate::lab::{
     self, CertifyRequest, Device, EpochReport, EvaluateRequest, Given, LabError, MeasureRequest, Passes, TrainRequest,
     Watch,
@@ -30,6 +31,8 @@ pub struct Job {
     pub sent: proto::Lease,
     /// Set when the task is revoked or the worker must go.
     pub stop: Arc<AtomicBool>,
+    /// Set when a slot begins it: until then the coordinator may give it to another worker.
+    pub begun: Arc<AtomicBool>,
 }
 
 /// What became of a job.
@@ -94,6 +97,7 @@ fn work(queue: &Mutex<Receiver<Job>>, shared: &Shared, done: &UnboundedSender<Do
             Err(_) => return,
         };
         let Ok(job) = job else { return };
+        job.begun.store(true, Ordering::Relaxed);
         if done.send(perform(&job, shared)).is_err() {
             return;
         }
@@ -103,8 +107,12 @@ fn work(queue: &Mutex<Receiver<Job>>, shared: &Shared, done: &UnboundedSender<Do
 fn perform(job: &Job, shared: &Shared) -> Done {
     let started = Instant::now();
     let partial = (job.sent.kind == "train").then(|| shared.training_folder(job.lease.task));
-    let result = catch_unwind(AssertUnwindSafe(|| answer(job, shared, partial.as_ref())))
-        .unwrap_or_else(|panic| Err(LabError::Torch(panic_text(&*panic))));
+    let begin = || match job.stop.load(Ordering::Relaxed) {
+        true => Err(LabError::Stopped), // revoked while it waited for the slot
+        false => answer(job, shared, partial.as_ref()),
+    };
+    let result =
+        catch_unwind(AssertUnwindSafe(begin)).unwrap_or_else(|panic| Err(LabError::Torch(panic_text(&*panic))));
     let stopped = matches!(result, Err(LabError::Stopped));
     let result = result.map_err(|error| (failure(&error), super::fetch::chain(&error)));
     Done { lease: job.lease, seconds: started.elapsed().as_secs_f64(), result, stopped, partial }
@@ -180,7 +188,10 @@ fn evaluate(question: &EvaluateQuestion, job: &Job, shared: &Shared) -> Result<A
         .ok_or_else(|| LabError::BadInput("the lease names no checkpoint".into()))?;
     let weights = shared.checkpoints.get(&id).map_err(|error| LabError::BadInput(error.to_string()))?;
     let known: Vec<Known> = job.sent.known.iter().map(known).collect();
-    let request = EvaluateRequest { question, data: &data, weights: &weights, known: &known, device: shared.device };
+    // Smaller batches are another arithmetic in the last bits, but the same question: they are what fits here.
+    let asked = &with_smaller_batches(question, job.sent.halvings, shared.device);
+    let request =
+        EvaluateRequest { question: asked, data: &data, weights: &weights, known: &known, device: shared.device };
     let answer = lab::evaluate(request, &mut Follow(job))?;
     let witnesses = (!question.witnesses.is_none()).then(|| {
         let members = answer.trust.members.iter().map(|member| member.name.clone()).collect();
@@ -190,6 +201,19 @@ fn evaluate(question: &EvaluateQuestion, job: &Job, shared: &Shared) -> Result<A
         Packed { content: file.encode(), count }
     });
     Ok(Answer::Evaluate { levels: answer.levels, passes: answer.passes, trust: answer.trust, witnesses })
+}
+
+/// The question with its batches halved as often as earlier attempts ran out of memory.
+fn with_smaller_batches(question: &EvaluateQuestion, halvings: u32, device: Device) -> EvaluateQuestion {
+    let rows = match device {
+        Device::Cpu => question.batch_size.min(CPU_ROWS),
+        _ => question.batch_size,
+    };
+    let batch_size = match halvings {
+        0 => question.batch_size,
+        halvings => rows.checked_shr(halvings).unwrap_or(0).max(1),
+    };
+    EvaluateQuestion { batch_size, ..question.clone() }
 }
 
 fn certify(question: &CertifyQuestion, job: &Job, shared: &Shared) -> Result<Answer, LabError> {

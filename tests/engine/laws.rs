@@ -3,7 +3,7 @@
 use crate::sweeps::{Meaning, Shape, meaning, train_key};
 use epsweep::engine::{Failure, Lease, Record, WorkerId};
 use epsweep::plan::TaskKey;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// All that a history says, task by task.
 #[derive(Debug, Default)]
@@ -14,12 +14,15 @@ pub struct Laws {
 #[derive(Debug, Default)]
 struct Seen {
     attempt: u32,
-    leased: Option<(u32, WorkerId)>,
+    /// By attempt: one, or one and its copy.
+    leased: BTreeMap<u32, WorkerId>,
     answered: bool,
     /// Of a training run: the checkpoints that exist.
     epochs: BTreeSet<u32>,
     /// Since the last answer or revival.
     failures: HashMap<Failure, u32>,
+    /// Workers that failed it in a way that may be their own fault, since then.
+    blamed: HashSet<WorkerId>,
     given_up: bool,
 }
 
@@ -31,6 +34,8 @@ pub struct Circumstances<'a> {
     /// Those of them that are not paused.
     pub open: Vec<&'a Shape>,
     pub registered: &'a HashSet<WorkerId>,
+    /// Those that are connected and not set aside.
+    pub trusted: Vec<WorkerId>,
     pub draining: bool,
 }
 
@@ -51,27 +56,26 @@ impl Laws {
                 }
                 let seen = self.tasks.entry(lease.task).or_default();
                 assert!(lease.attempt > seen.attempt, "{record:?}: an attempt number came twice");
-                assert_eq!(seen.leased, None, "{record:?}: leased twice at a time");
+                assert!(seen.leased.len() < 2, "{record:?}: leased three times at a time");
+                assert!(seen.leased.values().all(|holder| holder != worker), "{record:?}: a copy for the same worker");
                 assert!(!seen.given_up, "{record:?}: leased after it had failed for good");
                 seen.attempt = lease.attempt;
-                seen.leased = Some((lease.attempt, worker.clone()));
+                seen.leased.insert(lease.attempt, worker.clone());
             }
             Record::Released { lease, .. } => {
                 let seen = self.tasks.entry(lease.task).or_default();
-                let held = seen.leased.take().map(|(attempt, _)| attempt);
-                assert_eq!(held, Some(lease.attempt), "{record:?}: released what was not leased");
+                assert!(seen.leased.remove(&lease.attempt).is_some(), "{record:?}: released what was not leased");
             }
             Record::Committed { lease, epochs, .. } => {
                 self.observe_answer(record, lease.task, lease.attempt, epochs.as_deref())
             }
             Record::Failed { lease, worker, failure, fatal, .. } => {
                 let seen = self.tasks.entry(lease.task).or_default();
-                let held = seen.leased.take();
-                assert_eq!(
-                    held,
-                    Some((lease.attempt, worker.clone())),
-                    "{record:?}: only the holder of a lease can fail"
-                );
+                let held = seen.leased.remove(&lease.attempt);
+                assert_eq!(held.as_ref(), Some(worker), "{record:?}: only the holder of a lease can fail");
+                if matches!(failure, Failure::BadInput | Failure::Bug) {
+                    seen.blamed.insert(worker.clone());
+                }
                 let count = seen.failures.entry(*failure).or_default();
                 *count += 1;
                 let exhausted = failure.retries().is_some_and(|retries| *count > retries);
@@ -84,6 +88,7 @@ impl Laws {
                 assert!(!seen.failures.contains_key(&Failure::Diverged), "{record:?}: it would only diverge again");
                 seen.given_up = false;
                 seen.failures.clear();
+                seen.blamed.clear();
             }
         }
     }
@@ -105,14 +110,18 @@ impl Laws {
             "{record:?}: the wrong kind of answer"
         );
         seen.answered = true;
-        seen.leased = None;
+        seen.leased.clear();
         seen.given_up = false;
         seen.failures.clear();
+        seen.blamed.clear();
     }
 
     fn check_lease(&self, task: TaskKey, worker: &WorkerId, now: &Circumstances) {
         assert!(now.registered.contains(worker), "{task:?}: leased to {worker}, which is not registered");
         assert!(!now.draining, "{task:?}: leased while draining");
+        let blamed = self.tasks.get(&task).map(|seen| &seen.blamed).filter(|blamed| blamed.contains(worker));
+        let others = now.trusted.iter().any(|other| blamed.is_some_and(|blamed| !blamed.contains(other)));
+        assert!(!others, "{task:?}: leased to {worker}, which failed it, while others have not tried");
         let wanted = now.open.iter().any(|shape| shape.wants(task));
         assert!(wanted, "{task:?}: leased although no sweep wants it, or only paused ones");
         match meaning(task) {
@@ -129,11 +138,11 @@ impl Laws {
     }
 
     pub fn leased_to(&self, worker: &WorkerId) -> Vec<Lease> {
-        let leased = self.tasks.iter().filter_map(|(&task, seen)| Some((task, seen.leased.as_ref()?)));
-        leased
-            .filter(|(_, (_, holder))| holder == worker)
-            .map(|(task, &(attempt, _))| Lease { task, attempt })
-            .collect()
+        let leases = |(&task, seen): (&TaskKey, &Seen)| {
+            let held = seen.leased.iter().filter(|(_, holder)| *holder == worker);
+            held.map(|(&attempt, _)| Lease { task, attempt }).collect::<Vec<_>>()
+        };
+        self.tasks.iter().flat_map(leases).collect()
     }
 
     fn is_answered(&self, task: TaskKey) -> bool {

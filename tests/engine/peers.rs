@@ -27,7 +27,7 @@ pub struct Message {
 pub enum Call {
     Register { running: Vec<Lease> },
     Acquire { request: u64, free_slots: u32, prefetch: u32 },
-    Heartbeat { running: Vec<Lease> },
+    Heartbeat { running: Vec<Lease>, queued: Vec<Lease> },
     Commit { lease: Lease, epochs: Option<Vec<u32>> },
     Fail { lease: Lease, failure: Failure },
     Leave,
@@ -63,6 +63,14 @@ pub fn answer(lease: Lease, keep: Vec<u32>) -> Call {
 impl Process {
     pub fn leases(&self) -> Vec<Lease> {
         self.held.iter().map(|(&task, &(attempt, _))| Lease { task, attempt }).collect()
+    }
+
+    /// A heartbeat that says that some leases, by their positions in `queued`, have not begun.
+    pub fn beat(&self, queued: u8) -> Call {
+        let running = self.leases();
+        let waits = |position: usize| queued >> (position % 8) & 1 == 1;
+        let queued = running.iter().enumerate().filter(|(position, _)| waits(*position)).map(|(_, lease)| *lease);
+        Call::Heartbeat { queued: queued.collect(), running }
     }
 
     pub fn forget(&mut self, lease: Lease) {

@@ -48,6 +48,8 @@ pub enum Step {
     },
     Beat {
         worker: usize,
+        /// Which of the leases it names have not begun, by position.
+        queued: u8,
     },
     Register {
         worker: usize,
@@ -97,14 +99,14 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (worker(), 0u32..4).prop_map(|(worker, prefetch)| Step::Ask { worker, prefetch }),
         10 => (worker(), pick()).prop_map(|(worker, pick)| Step::Answer { worker, pick }),
         5 => (worker(), pick(), failure()).prop_map(|(worker, pick, failure)| Step::Fail { worker, pick, failure }),
-        4 => worker().prop_map(|worker| Step::Beat { worker }),
+        4 => (worker(), any::<u8>()).prop_map(|(worker, queued)| Step::Beat { worker, queued }),
         3 => worker().prop_map(|worker| Step::Register { worker }),
         1 => worker().prop_map(|worker| Step::Leave { worker }),
         1 => (worker(), any::<bool>()).prop_map(|(worker, told)| Step::Die { worker, told }),
         30 => (pick(), prop::bool::weighted(0.2), prop::bool::weighted(0.2))
             .prop_map(|(pick, again, reply_lost)| Step::Deliver { pick, again, reply_lost }),
         2 => pick().prop_map(|pick| Step::Lose { pick }),
-        4 => prop::sample::select(vec![1u64, 5_000, 20_000, 31_000]).prop_map(|millis| Step::Wait { millis }),
+        4 => prop::sample::select(vec![1u64, 3_000, 5_000, 20_000, 31_000]).prop_map(|millis| Step::Wait { millis }),
         15 => Just(Step::Sync),
         2 => Just(Step::Crash),
         1 => prop::bool::weighted(0.2).prop_map(|drain| if drain { Step::Drain } else { Step::Sync }),

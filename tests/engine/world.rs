@@ -15,6 +15,9 @@ use epsweep::engine::{
 use epsweep::plan::TaskKey;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+/// A small budget: sweeps are to pause themselves.
+const SETTINGS: Settings = Settings { lease_ms: 30_000, prefetch_seconds: 0.5, failure_budget: Some(1) };
+
 /// A sweep as the ledger remembers it.
 #[derive(Debug, Clone)]
 struct Stored {
@@ -48,7 +51,7 @@ pub struct World {
 impl World {
     pub fn new() -> World {
         World {
-            engine: Engine::new(Settings::default()),
+            engine: Engine::new(SETTINGS),
             now: 0,
             laws: Laws::default(),
             history: Vec::new(),
@@ -92,8 +95,8 @@ impl World {
                     self.send(*worker, Call::Fail { lease, failure: *failure });
                 }
             }
-            Step::Beat { worker } => {
-                self.send_when_greeted(*worker, |process| Call::Heartbeat { running: process.leases() });
+            Step::Beat { worker, queued } => {
+                self.send_when_greeted(*worker, |process| process.beat(*queued));
             }
             Step::Register { worker } => {
                 let running = self.workers[*worker].leases();
@@ -147,6 +150,11 @@ impl World {
         for effect in &effects {
             match effect {
                 Effect::Persist(record) => self.persist(record),
+                Effect::Paused(sweep, _) => {
+                    let stored = self.sweeps.get_mut(sweep).expect("only admitted sweeps pause");
+                    assert!(stored.running && !stored.paused, "sweep {sweep} paused twice, or after its end");
+                    stored.paused = true;
+                }
                 Effect::Finished(sweep) => {
                     let stored = self.sweeps.get_mut(sweep).expect("only admitted sweeps finish");
                     assert!(stored.running, "sweep {sweep} finished twice, or after it was cancelled");
@@ -168,7 +176,10 @@ impl World {
         let live = || self.sweeps.values().filter(|stored| stored.running);
         let running = live().map(|stored| &stored.shape).collect();
         let open = live().filter(|stored| !stored.paused).map(|stored| &stored.shape).collect();
-        let now = Circumstances { running, open, registered: &self.registered, draining: self.draining };
+        let aside = self.engine.set_aside();
+        let connected = self.engine.workers().filter(|name| aside.iter().all(|aside| aside.worker != **name));
+        let trusted = connected.cloned().collect();
+        let now = Circumstances { running, open, trusted, registered: &self.registered, draining: self.draining };
         self.laws.observe(record, Some(&now));
         self.history.push(record.clone());
         let Some(leased) = &mut self.healing else { return };
@@ -195,7 +206,7 @@ impl World {
     /// An engine started from the history, and the sweeps that finished on being admitted again. There
     /// is one reason for that: another sweep wants more epochs of a trial, and has not been admitted yet.
     fn recovered(&self) -> (Engine, Vec<SweepId>) {
-        let mut engine = Engine::new(Settings::default());
+        let mut engine = Engine::new(SETTINGS);
         for record in &self.history {
             engine.replay(record, 0);
             engine.sanity_check();
@@ -295,8 +306,8 @@ impl World {
                 Some(Reply::Welcome)
             }
             Call::Acquire { request, free_slots, prefetch } => self.acquire(worker, request, free_slots, prefetch),
-            Call::Heartbeat { running } => {
-                let effects = self.apply(Event::Heartbeat { worker, running });
+            Call::Heartbeat { running, queued } => {
+                let effects = self.apply(Event::Heartbeat { worker, running, queued });
                 effects.into_iter().find_map(|effect| match effect {
                     Effect::Renewed { revoked } => Some(Reply::Revoked(revoked)),
                     Effect::UnknownWorker => Some(Reply::Unknown),
@@ -404,18 +415,18 @@ impl World {
             self.crash();
         }
         self.network.clear();
-        (0..NAMES).for_each(|name| self.steer(name, Event::Resume));
         self.healing = Some(HashSet::new());
         for round in 0.. {
             if self.sweeps.values().all(|stored| !stored.running) {
                 return;
             }
             assert!(round < 120, "still running after two minutes without a fault");
+            (0..NAMES).for_each(|name| self.steer(name, Event::Resume));
             self.now += 1000;
             self.apply(Event::Tick);
             for worker in 0..WORKERS {
                 if round % 5 == 0 {
-                    self.step(&Step::Beat { worker });
+                    self.step(&Step::Beat { worker, queued: 0 });
                 }
                 self.step(&Step::Ask { worker, prefetch: 1 });
                 self.deliver_all();

@@ -68,6 +68,7 @@ impl Core {
         self.engine = Engine::new(self.settings);
         self.fatal.clear();
         self.ended.clear();
+        self.halted.clear();
         self.replay()?;
         let stored: HashMap<_, _> = self.ledger.sweeps()?.into_iter().map(|sweep| (sweep.id, sweep)).collect();
         self.sweeps.retain(|id, _| stored.contains_key(id));

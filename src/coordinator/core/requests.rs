@@ -99,7 +99,7 @@ impl Core {
     }
 
     fn write_lease(&mut self, grant: Grant) -> Option<proto::Lease> {
-        let Grant { lease, sweep, keep, .. } = grant;
+        let Grant { lease, sweep, keep, halvings, .. } = grant;
         let unfinished = self.unfinished(lease.task).map(|state| state.artifact).unwrap_or_default();
         let live = self.sweeps.get(&sweep)?;
         let (checkpoint, known) = match live.question(lease.task)? {
@@ -118,14 +118,16 @@ impl Core {
             }
         };
         let written = self.sweeps.get(&sweep)?.lease(lease, keep, checkpoint, known)?;
-        Some(proto::Lease { training: unfinished, ..written })
+        Some(proto::Lease { training: unfinished, halvings, ..written })
     }
 
     /// Renews leases; `None` when the worker must register first.
-    pub fn heartbeat(&mut self, worker: &str, running: Vec<Lease>) -> Option<Vec<Lease>> {
-        self.step(Event::Heartbeat { worker: worker.into(), running }).into_iter().find_map(|effect| match effect {
-            Effect::Renewed { revoked } => Some(revoked),
-            _ => None,
+    pub fn heartbeat(&mut self, worker: &str, running: Vec<Lease>, queued: Vec<Lease>) -> Option<Vec<Lease>> {
+        self.step(Event::Heartbeat { worker: worker.into(), running, queued }).into_iter().find_map(|effect| {
+            match effect {
+                Effect::Renewed { revoked } => Some(revoked),
+                _ => None,
+            }
         })
     }
 
@@ -180,7 +182,12 @@ impl Core {
         self.ledger.store_cost(cost)
     }
 
-    pub fn fail(&mut self, worker: &str, lease: Lease, failure: Failure, message: String) {
+    pub fn fail(&mut self, worker: &str, lease: Lease, failure: Failure, message: String, log: &str) {
+        let counted = self.engine.holds(worker, lease) && failure != Failure::Preempted;
+        if counted && !log.is_empty() {
+            let written = self.ledger.store_log(lease.task, lease.attempt, log);
+            self.keep(written);
+        }
         self.step(Event::Fail { worker: worker.into(), lease, failure, message });
     }
 
@@ -227,7 +234,7 @@ impl Core {
     pub fn status(&self, name: &str) -> Option<proto::SweepStatus> {
         let id = self.find(name)?;
         let status = self.sweeps[&id].status(&self.engine.progress(id)?, self.engine.fleet(), &self.fatal);
-        Some(proto::SweepStatus { waits: self.waits(), ..status })
+        Some(proto::SweepStatus { waits: self.waits(), set_aside: self.set_aside(), ..status })
     }
 
     /// The newest revision of every sweep, oldest first.

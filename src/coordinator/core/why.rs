@@ -45,6 +45,7 @@ impl Core {
         if self.draining {
             notes.push("the coordinator is about to end: it leases nothing".into());
         }
+        notes.extend(self.set_aside());
         let shares = self.engine.shares();
         let busy: u64 = shares.iter().map(|share| share.running).sum();
         let (workers, slots) = self.engine.fleet();
@@ -63,6 +64,18 @@ impl Core {
             notes.push(format!("slots are shared out by priority: {}", shares.join("; ")));
         }
         notes
+    }
+
+    /// Workers that get nothing for now, and why.
+    pub(super) fn set_aside(&self) -> Vec<String> {
+        let line = |aside: crate::engine::SetAside| {
+            let (worker, failures, seconds) = (aside.worker, aside.failures, aside.remaining / 1000);
+            format!(
+                "worker {worker} is set aside for {seconds} s: {failures} failures in a row, the last: {}",
+                aside.last
+            )
+        };
+        self.engine.set_aside().into_iter().map(line).collect()
     }
 
     fn waiting(&self, id: SweepId, live: &LiveSweep, notes: &mut Vec<String>) -> Vec<proto::WhyGroup> {
