@@ -17,7 +17,8 @@ impl Engine {
             let id = TaskId(index as u32);
             assert_eq!(self.by_key.get(&task.key), Some(&id), "every task is found by its key");
             let wanting = self.sweeps_of(id);
-            for (sweep, entry) in &self.sweeps {
+            for sweep in &self.running {
+                let entry = &self.sweeps[sweep];
                 let wanted = wanting.contains(sweep) && task.work != Work::Unknown;
                 assert_eq!(
                     entry.ready.contains(id, task.seconds),
@@ -87,6 +88,7 @@ impl Engine {
             assert_eq!(self.running.contains(sweep), entry.state == SweepState::Running, "sweep {sweep}: in the list");
             assert!(entry.served.is_finite(), "sweep {sweep}: its share");
             if entry.state != SweepState::Running {
+                assert!(entry.ready.is_empty(), "sweep {sweep}: nothing of it runs any more");
                 continue; // its counts are a memory
             }
             let mut counts = [KindCounts::default(); 2];

@@ -4,6 +4,7 @@
 //! holder is told to stop at its next heartbeat. Candidates are looked for at a tick, not at every
 //! request: thousands of idle workers may ask at once.
 
+use super::task::TrainEntry;
 use super::{Effect, Engine, Lease, Millis, Record, SweepId, TaskId, WorkerId};
 
 /// A copy must promise to be done this much sooner than the original.
@@ -79,7 +80,10 @@ impl Engine {
         if held.worker == *name || self.copies.contains_key(&id) || !self.may_try(name, id) {
             return None;
         }
-        self.open_sweep(id)?;
+        let complete = self.trains.get(&id).is_some_and(TrainEntry::is_complete);
+        if complete || self.open_sweep(id).is_none() {
+            return None; // all that is still wanted of it is there, or nobody may start it
+        }
         let task = &self.tasks[id.0 as usize];
         let expected = self.measured.expected(task.kind(), task.seconds)?;
         let elapsed = self.now.saturating_sub(held.since) as f64 / 1000.0;

@@ -205,15 +205,16 @@ fn evaluate(question: &EvaluateQuestion, job: &Job, shared: &Shared) -> Result<A
 
 /// The question with its batches halved as often as earlier attempts ran out of memory.
 fn with_smaller_batches(question: &EvaluateQuestion, halvings: u32, device: Device) -> EvaluateQuestion {
-    let rows = match device {
-        Device::Cpu => question.batch_size.min(CPU_ROWS),
-        _ => question.batch_size,
-    };
-    let batch_size = match halvings {
-        0 => question.batch_size,
-        halvings => rows.checked_shr(halvings).unwrap_or(0).max(1),
+    let batch_size = match (halvings, device) {
+        (0, _) => question.batch_size,
+        (_, Device::Cpu) => halved(question.batch_size.min(CPU_ROWS), halvings),
+        _ => halved(question.batch_size, halvings),
     };
     EvaluateQuestion { batch_size, ..question.clone() }
+}
+
+fn halved(rows: u32, times: u32) -> u32 {
+    rows.checked_shr(times).unwrap_or(0).max(1)
 }
 
 fn certify(question: &CertifyQuestion, job: &Job, shared: &Shared) -> Result<Answer, LabError> {
@@ -280,4 +281,14 @@ fn failure(error: &LabError) -> Failure {
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panic: {}", text.unwrap_or("without a message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::halved;
+
+    #[test]
+    fn batches_are_halved_down_to_one_row() {
+        assert_eq!([0, 1, 2, 5, 6, 40].map(|times| halved(32, times)), [32, 16, 8, 1, 1, 1]);
+    }
 }

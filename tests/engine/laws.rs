@@ -137,6 +137,10 @@ impl Laws {
         }
     }
 
+    pub fn is_leased(&self, task: TaskKey) -> bool {
+        self.tasks.get(&task).is_some_and(|seen| !seen.leased.is_empty())
+    }
+
     pub fn leased_to(&self, worker: &WorkerId) -> Vec<Lease> {
         let leases = |(&task, seen): (&TaskKey, &Seen)| {
             let held = seen.leased.iter().filter(|(_, holder)| *holder == worker);

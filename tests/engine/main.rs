@@ -2,7 +2,8 @@
 //!
 //! A schedule drives a small world (three workers, a network that loses, repeats, delays and
 //! reorders, a coordinator that crashes) through faults; then the faults end, and every sweep that
-//! is still wanted must come to its end. `EPSWEEP_SCHEDULES=100000` runs as many schedules.
+//! is still wanted must come to its end. `EPSWEEP_SCHEDULES=100000` runs as many schedules, `EPSWEEP_STEPS=1000` makes each
+//! so long, `EPSWEEP_SEED=1` draws others.
 
 mod house;
 mod laws;

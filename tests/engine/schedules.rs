@@ -1,9 +1,9 @@
 //! The engine under random schedules.
 
 use crate::steps::{Step, schedule};
-use crate::world::World;
+use crate::world::{Sights, World};
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How many schedules run unless EPSWEEP_SCHEDULES says otherwise: some seconds' worth.
@@ -11,24 +11,36 @@ const SCHEDULES: u32 = 4_000;
 
 #[test]
 fn any_schedule_of_faults_keeps_the_laws_and_then_heals() {
-    let cases =
-        std::env::var("EPSWEEP_SCHEDULES").map_or(SCHEDULES, |count| count.parse().expect("a number of schedules"));
+    let cases = number("EPSWEEP_SCHEDULES").map_or(SCHEDULES, |count| count as u32);
+    let steps = number("EPSWEEP_STEPS");
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
-    // The same schedules on every machine, and the first ones of a longer run.
-    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let events = Cell::new(0);
+    // The same schedules on every machine, and the first ones of a longer run; EPSWEEP_SEED draws others.
+    let rng = match number("EPSWEEP_SEED") {
+        None => TestRng::deterministic_rng(RngAlgorithm::ChaCha),
+        Some(seed) => TestRng::from_seed(RngAlgorithm::ChaCha, &[seed as u8; 32]),
+    };
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let sights = RefCell::new(Sights::default());
     quiet_while_shrinking();
-    let outcome = runner.run(&schedule(), |steps| {
-        events.set(events.get() + run(&steps));
+    let outcome = runner.run(&schedule(steps), |steps| {
+        sights.borrow_mut().add(run(&steps));
         Ok(())
     });
-    println!("{cases} schedules, {} events", events.get());
+    let sights = sights.into_inner();
+    println!("{cases} schedules: {sights:?}");
     if let Err(TestError::Fail(_, steps)) = outcome {
         let steps = shortened(steps);
         QUIET.store(false, Ordering::Relaxed);
         steps.iter().for_each(|step| println!("{step:?}"));
         run(&steps);
     }
+    let Sights { events, copies, taken_over, set_aside, halted } = sights;
+    let seen = [events, copies, taken_over, set_aside, halted];
+    assert!(cases < SCHEDULES || seen.iter().all(|&count| count > 0), "the schedules show too little: {sights:?}");
+}
+
+fn number(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
 /// Leaves out single steps for as long as what remains still fails: proptest tries each only once.
@@ -47,11 +59,11 @@ fn shortened(mut steps: Vec<Step>) -> Vec<Step> {
     steps
 }
 
-fn run(steps: &[Step]) -> u64 {
-    let mut world = World::new();
+fn run(steps: &[Step]) -> Sights {
+    let mut world = World::new(steps.len() < 200);
     steps.iter().for_each(|step| world.step(step));
     world.heal();
-    world.events
+    world.sights
 }
 
 static QUIET: AtomicBool = AtomicBool::new(true);

@@ -10,13 +10,13 @@ use crate::peers::{Call, Message, Process, Reply, answer, name, slots};
 use crate::steps::{NAMES, Step, WORKERS};
 use crate::sweeps::Shape;
 use epsweep::engine::{
-    Effect, Engine, Event, Lease, Millis, Record, Settings, Status, SweepId, SweepState, Verdict, WorkerId,
+    Effect, Engine, Event, Failure, Lease, Millis, Record, Settings, Status, SweepId, SweepState, Verdict, WorkerId,
 };
 use epsweep::plan::TaskKey;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A small budget: sweeps are to pause themselves.
-const SETTINGS: Settings = Settings { lease_ms: 30_000, prefetch_seconds: 0.5, failure_budget: Some(1) };
+const SETTINGS: Settings = Settings { lease_ms: 30_000, prefetch_seconds: 0.5, failure_budget: Some(0) };
 
 /// A sweep as the ledger remembers it.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ struct Stored {
 }
 
 pub struct World {
+    /// Looks at everything after each event; in a long history that would take most of the time.
+    thorough: bool,
     engine: Engine,
     now: Millis,
     laws: Laws,
@@ -45,12 +47,37 @@ pub struct World {
     workers: [Process; WORKERS],
     /// Tasks leased since the faults ended; none before.
     healing: Option<HashSet<TaskKey>>,
+    pub sights: Sights,
+}
+
+/// What happened in a world, so that a test that sees nothing is noticed.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Sights {
     pub events: u64,
+    /// Second leases of a task that was out.
+    pub copies: u64,
+    /// Leases that were taken from a worker that had not begun.
+    pub taken_over: u64,
+    /// Events at which some worker was set aside.
+    pub set_aside: u64,
+    /// Sweeps that paused themselves.
+    pub halted: u64,
+}
+
+impl Sights {
+    pub fn add(&mut self, other: Sights) {
+        self.events += other.events;
+        self.copies += other.copies;
+        self.taken_over += other.taken_over;
+        self.set_aside += other.set_aside;
+        self.halted += other.halted;
+    }
 }
 
 impl World {
-    pub fn new() -> World {
+    pub fn new(thorough: bool) -> World {
         World {
+            thorough,
             engine: Engine::new(SETTINGS),
             now: 0,
             laws: Laws::default(),
@@ -65,7 +92,7 @@ impl World {
             network: Vec::new(),
             workers: std::array::from_fn(|_| Process { request: 1, ..Process::default() }),
             healing: None,
-            events: 0,
+            sights: Sights::default(),
         }
     }
 
@@ -98,6 +125,7 @@ impl World {
             Step::Beat { worker, queued } => {
                 self.send_when_greeted(*worker, |process| process.beat(*queued));
             }
+            Step::Toil { worker, failure } => self.toil(*worker, *failure),
             Step::Register { worker } => {
                 let running = self.workers[*worker].leases();
                 self.send(*worker, Call::Register { running });
@@ -144,9 +172,11 @@ impl World {
     // ---- the coordinator -------------------------------------------------------------------------
 
     fn apply(&mut self, event: Event) -> Vec<Effect> {
-        self.events += 1;
+        self.sights.events += 1;
         let effects = self.engine.apply(event, self.now);
-        self.engine.sanity_check();
+        if self.thorough || self.sights.events % 8 == 0 {
+            self.engine.sanity_check();
+        }
         for effect in &effects {
             match effect {
                 Effect::Persist(record) => self.persist(record),
@@ -154,6 +184,7 @@ impl World {
                     let stored = self.sweeps.get_mut(sweep).expect("only admitted sweeps pause");
                     assert!(stored.running && !stored.paused, "sweep {sweep} paused twice, or after its end");
                     stored.paused = true;
+                    self.sights.halted += 1;
                 }
                 Effect::Finished(sweep) => {
                     let stored = self.sweeps.get_mut(sweep).expect("only admitted sweeps finish");
@@ -168,7 +199,9 @@ impl World {
             let running = self.engine.progress(sweep).is_some_and(|progress| progress.state == SweepState::Running);
             assert_eq!(running, stored.running, "sweep {sweep}");
         }
-        self.check_replay();
+        if self.thorough || self.sights.events % 128 == 0 {
+            self.check_replay();
+        }
         effects
     }
 
@@ -177,6 +210,12 @@ impl World {
         let running = live().map(|stored| &stored.shape).collect();
         let open = live().filter(|stored| !stored.paused).map(|stored| &stored.shape).collect();
         let aside = self.engine.set_aside();
+        self.sights.set_aside += u64::from(!aside.is_empty());
+        match record {
+            Record::Leased { lease, .. } => self.sights.copies += u64::from(self.laws.is_leased(lease.task)),
+            Record::Released { why, .. } => self.sights.taken_over += u64::from(why.contains("had one free")),
+            _ => {}
+        }
         let connected = self.engine.workers().filter(|name| aside.iter().all(|aside| aside.worker != **name));
         let trusted = connected.cloned().collect();
         let now = Circumstances { running, open, trusted, registered: &self.registered, draining: self.draining };
@@ -207,9 +246,11 @@ impl World {
     /// is one reason for that: another sweep wants more epochs of a trial, and has not been admitted yet.
     fn recovered(&self) -> (Engine, Vec<SweepId>) {
         let mut engine = Engine::new(SETTINGS);
-        for record in &self.history {
+        for (position, record) in self.history.iter().enumerate() {
             engine.replay(record, 0);
-            engine.sanity_check();
+            if self.thorough || position % 32 == 0 {
+                engine.sanity_check();
+            }
         }
         let mut finished = Vec::new();
         for (&sweep, stored) in self.sweeps.iter().filter(|(_, stored)| stored.running) {
@@ -428,14 +469,22 @@ impl World {
                 if round % 5 == 0 {
                     self.step(&Step::Beat { worker, queued: 0 });
                 }
-                self.step(&Step::Ask { worker, prefetch: 1 });
-                self.deliver_all();
-                for (task, (attempt, keep)) in self.workers[worker].held.clone() {
-                    self.send(worker, answer(Lease { task, attempt }, keep));
-                }
-                self.deliver_all();
+                self.toil(worker, None);
             }
         }
+    }
+
+    /// On a line of its own, past whatever is under way in the network.
+    fn toil(&mut self, worker: usize, failure: Option<Failure>) {
+        let before = std::mem::take(&mut self.network);
+        self.step(&Step::Ask { worker, prefetch: 1 });
+        self.deliver_all();
+        for (task, (attempt, keep)) in self.workers[worker].held.clone() {
+            let lease = Lease { task, attempt };
+            self.send(worker, failure.map_or_else(|| answer(lease, keep), |failure| Call::Fail { lease, failure }));
+        }
+        self.deliver_all();
+        self.network = before;
     }
 
     fn deliver_all(&mut self) {

@@ -113,3 +113,24 @@ fn nothing_is_copied_for_a_paused_sweep() {
     wait(&mut bench, 10);
     assert_eq!(bench.acquire("b", 6), []);
 }
+
+// ---- found by random schedules ---------------------------------------------------------------------
+
+#[test]
+fn a_training_run_is_not_copied_for_epochs_that_nobody_wants_any_more() {
+    let mut bench = nearly_done();
+    for name in ["a", "b"] {
+        let last = bench.acquire(name, 5)[0];
+        answer(&mut bench, name, last);
+    }
+    let again = |sweep, epoch| {
+        let work = NewWork::Train { keep: vec![epoch] };
+        Event::Admit(Admission { sweep, revive: true, tasks: vec![NewTask { key: key(0), work, seconds: 1.0 }] })
+    };
+    bench.apply(again(2, 3));
+    assert_eq!(bench.acquire("a", 6).len(), 1, "for epoch 3");
+    bench.apply(Event::Cancel(2));
+    bench.apply(again(3, 5));
+    wait(&mut bench, 10);
+    assert_eq!(bench.acquire("b", 6), [], "epoch 5 is there");
+}
