@@ -174,7 +174,7 @@ impl World {
     fn apply(&mut self, event: Event) -> Vec<Effect> {
         self.sights.events += 1;
         let effects = self.engine.apply(event, self.now);
-        if self.thorough || self.sights.events % 8 == 0 {
+        if self.thorough || self.sights.events.is_multiple_of(8) {
             self.engine.sanity_check();
         }
         for effect in &effects {
@@ -199,7 +199,7 @@ impl World {
             let running = self.engine.progress(sweep).is_some_and(|progress| progress.state == SweepState::Running);
             assert_eq!(running, stored.running, "sweep {sweep}");
         }
-        if self.thorough || self.sights.events % 128 == 0 {
+        if self.thorough || self.sights.events.is_multiple_of(128) {
             self.check_replay();
         }
         effects
@@ -248,7 +248,7 @@ impl World {
         let mut engine = Engine::new(SETTINGS);
         for (position, record) in self.history.iter().enumerate() {
             engine.replay(record, 0);
-            if self.thorough || position % 32 == 0 {
+            if self.thorough || position.is_multiple_of(32) {
                 engine.sanity_check();
             }
         }
