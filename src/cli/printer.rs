@@ -96,6 +96,7 @@ pub fn status_line(status: &SweepStatus) -> String {
     let (train, evaluate) = (counts("train", &status.train), counts("evaluate", &status.evaluate));
     match status.waits.as_str() {
         waits if !waits.is_empty() && status.state == "running" => format!("{train}, {evaluate}; waits: {waits}"),
+        _ if status.state == "paused" => format!("{train}, {evaluate}; paused {}", status.paused),
         _ => format!("{train}, {evaluate}{slots}{left}"),
     }
 }
