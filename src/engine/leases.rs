@@ -153,13 +153,19 @@ impl Engine {
         };
         worker.last_seen = now;
         let revoked = self.renew(name, running, now, out);
-        for lease in running.iter().filter(|lease| !revoked.contains(lease)) {
-            let id = self.by_key[&lease.task];
-            if let Some(held) = self.held_mut(id, lease.attempt) {
-                held.queued = queued.contains(lease);
+        // Each by itself: a heartbeat may name thousands.
+        self.mark_queued(name, running, false);
+        self.mark_queued(name, queued, true);
+        out.push(Effect::Renewed { revoked });
+    }
+
+    fn mark_queued(&mut self, name: &WorkerId, leases: &[Lease], queued: bool) {
+        for lease in leases {
+            if self.holds(name, *lease) {
+                let id = self.by_key[&lease.task];
+                self.held_mut(id, lease.attempt).expect("it is held").queued = queued;
             }
         }
-        out.push(Effect::Renewed { revoked });
     }
 
     /// Extends the deadlines of `running`; returns those that the worker should stop: no longer
