@@ -6,7 +6,7 @@ BIN    := $(or $(CARGO_TARGET_DIR),target)/debug
 # nextest runs the tests in parallel processes; without it, cargo's own runner does.
 RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
 
-.PHONY: help setup build demo test check fix bench-workers bench-attacks
+.PHONY: fuzz help setup build demo test check fix bench-workers bench-attacks
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,3 +38,11 @@ bench-workers: build  ## how much faster two workers are than one, on equal task
 
 bench-attacks: build  ## what robustness curves cost here and in torchattacks and pyautoattack (installs both)
 	$(PYTHON) scripts/bench_attacks.py $(BIN)/epsweep $(BENCH)
+
+FUZZ_SECONDS ?= 60
+fuzz:            ## run every fuzz target for FUZZ_SECONDS (needs nightly Rust and cargo-fuzz)
+	@for target in sweep_file message record witnesses array; do \
+		mkdir -p fuzz/corpus/$$target; \
+		$(CARGO) +nightly fuzz run -s none $$target fuzz/corpus/$$target tests/fuzz/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=4096 || exit 1; \
+	done

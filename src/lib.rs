@@ -23,6 +23,8 @@ pub mod coordinator;
 pub mod data;
 pub mod engine;
 pub mod frontier;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod launch;
 pub mod ledger;
 pub mod measure;

@@ -10,6 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
+/// How files begin that are not whole yet.
+const UPLOADING: &str = ".uploading-";
+
 /// 64 hexadecimal digits: the BLAKE3 of the content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ArtifactId(String);
@@ -40,7 +43,7 @@ impl std::fmt::Display for ArtifactId {
 pub enum ArtifactError {
     #[error("artifact {id} is not in {dir}", dir = .dir.display())]
     Missing { id: ArtifactId, dir: PathBuf },
-    #[error("artifact {id} in {dir} was damaged: its content hashes to {found}; the file was removed", dir = .dir.display())]
+    #[error("artifact {id} in {dir} was damaged: its content hashes to {found}", dir = .dir.display())]
     Damaged { id: ArtifactId, dir: PathBuf, found: ArtifactId },
     #[error("the uploaded content hashes to {found}, not to {id}")]
     WrongHash { id: ArtifactId, found: ArtifactId },
@@ -57,6 +60,26 @@ pub struct Store {
 }
 
 impl Store {
+    /// Removes what killed processes left of their uploads. For the one that owns the folder, before anybody uses it.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or changed.
+    pub fn clean(&self) -> Result<(), ArtifactError> {
+        for dir in [&self.dir, &self.witnesses().dir] {
+            let entries = match fs::read_dir(dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(|source| self.io(source))?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(|source| self.io(source))?;
+                if entry.file_name().to_string_lossy().starts_with(UPLOADING) {
+                    fs::remove_file(entry.path()).map_err(|source| self.io(source))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Opens, and makes, a folder of checkpoints.
     ///
     /// # Errors
@@ -118,7 +141,7 @@ impl Store {
         let mut file = tempfile::Builder::new();
         fs::create_dir_all(&self.dir).map_err(|source| self.io(source))?;
         // As any new file: whoever may read the folder may read the checkpoint.
-        file.prefix(".uploading-").permissions(fs::Permissions::from_mode(0o666));
+        file.prefix(UPLOADING).permissions(fs::Permissions::from_mode(0o666));
         let file = file.tempfile_in(&self.dir).map_err(|source| self.io(source))?;
         Ok(Upload { store: self.clone(), file, hasher: blake3::Hasher::new() })
     }
@@ -128,8 +151,19 @@ impl Store {
     /// # Errors
     /// When it is missing, or damaged (it is then removed, so that it can be made anew).
     pub fn get(&self, id: &ArtifactId) -> Result<Vec<u8>, ArtifactError> {
-        let path = self.path(id);
-        let content = match fs::read(&path) {
+        let read = self.read(id);
+        if let Err(ArtifactError::Damaged { .. }) = &read {
+            fs::remove_file(self.path(id)).map_err(|source| self.io(source))?;
+        }
+        read
+    }
+
+    /// Reads and verifies an artifact, and leaves a damaged one where it is.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn read(&self, id: &ArtifactId) -> Result<Vec<u8>, ArtifactError> {
+        let content = match fs::read(self.path(id)) {
             Ok(content) => content,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(ArtifactError::Missing { id: id.clone(), dir: self.dir.clone() });
@@ -138,7 +172,6 @@ impl Store {
         };
         let found = ArtifactId::of(&content);
         if found != *id {
-            fs::remove_file(&path).map_err(|source| self.io(source))?;
             return Err(ArtifactError::Damaged { id: id.clone(), dir: self.dir.clone(), found });
         }
         Ok(content)
@@ -218,6 +251,20 @@ mod tests {
         fs::write(store.path(&id), b"w3ights").unwrap();
         assert!(matches!(store.get(&id), Err(ArtifactError::Damaged { .. })));
         assert!(matches!(store.get(&id), Err(ArtifactError::Missing { .. })));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+        let (dir, store) = store();
+        let id = store.put(b"weights").unwrap();
+        let images = store.witnesses().put(b"images").unwrap();
+        for folder in ["checkpoints", "witnesses"] {
+            fs::write(dir.path().join(folder).join(".uploading-x"), b"half").unwrap();
+        }
+        store.clean().unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("checkpoints")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir.path().join("witnesses")).unwrap().count(), 1);
+        assert!(store.get(&id).is_ok() && store.witnesses().get(&images).is_ok());
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The command line of `epsweep`: one file per verb, one printer. Nothing imports this room.
 
 mod audit;
+mod backup;
 mod cancel;
+mod compact;
 mod connect;
 mod data;
 mod list;
@@ -15,6 +17,7 @@ mod report;
 mod resume;
 mod retry;
 mod run;
+mod salvage;
 mod schema;
 mod serve;
 mod status;
@@ -75,6 +78,12 @@ enum Verb {
     Witnesses(witnesses::Args),
     /// List, fetch and verify data sets
     Data(data::Args),
+    /// Copy a ledger and its files, also while a coordinator runs; the copy is verified
+    Backup(backup::Args),
+    /// Make a ledger smaller: what the history need not hold of answered tasks goes
+    Compact(compact::Args),
+    /// Copy what is readable of a damaged ledger to a new one
+    Salvage(salvage::Args),
     /// Print the JSON Schema of the sweep file
     Schema(schema::Args),
 }
@@ -105,6 +114,9 @@ pub fn main() -> ExitCode {
         Verb::Audit(args) => audit::audit(&args, &output),
         Verb::Witnesses(args) => witnesses::witnesses(&args),
         Verb::Data(args) => data::data(&args),
+        Verb::Backup(args) => backup::backup(&args),
+        Verb::Compact(args) => compact::compact(&args),
+        Verb::Salvage(args) => salvage::salvage(&args),
         Verb::Schema(args) => schema::schema(&args),
     };
     finish(result)

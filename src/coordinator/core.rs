@@ -22,7 +22,7 @@ use super::live::{Fatal, LiveSweep};
 use super::log::remember;
 use crate::artifacts::{ArtifactError, Store};
 use crate::engine::{Effect, Engine, Event, Millis, Settings, SweepId};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Damaged, Ledger, LedgerError};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -62,6 +62,8 @@ pub struct Core {
     /// Sweeps that have paused themselves in this group, and why.
     halted: Vec<(SweepId, String)>,
     fatal: Fatal,
+    /// Rows of the history that the last replay had to leave out.
+    damaged: Vec<Damaged>,
     /// The ledger failed in this group: nothing of the group counts.
     broken: Option<LedgerError>,
     /// Nothing is changed until there is space.
@@ -93,6 +95,7 @@ impl Core {
         settings: Settings,
     ) -> Result<(Handle, mpsc::UnboundedReceiver<Notice>), OpenError> {
         let store = Store::open(&ledger.dir().join("checkpoints"))?;
+        store.clean()?;
         let (wake, woken) = watch::channel(0);
         let (notices, notice) = mpsc::unbounded_channel();
         let mut core = Core {
@@ -108,6 +111,7 @@ impl Core {
             ended: Vec::new(),
             halted: Vec::new(),
             fatal: Fatal::new(),
+            damaged: Vec::new(),
             broken: None,
             waiting: None,
             draining: false,

@@ -12,7 +12,7 @@ impl Core {
             | Record::Committed { lease, worker, .. }
             | Record::Failed { lease, worker, .. } => (*lease, &**worker),
             Record::Released { lease, .. } => (*lease, ""),
-            Record::Revived { task } => (Lease { task: *task, attempt: 0 }, ""),
+            Record::Revived { task } | Record::Withdrawn { task, .. } => (Lease { task: *task, attempt: 0 }, ""),
         };
         let live = self.sweeps.values().rev().find(|live| live.position(lease.task).is_some());
         let sweep = live.as_ref().map(|live| live.plan.sweep.name.clone()).unwrap_or_default();
@@ -54,6 +54,7 @@ impl Core {
                     );
                 }
             }
+            Record::Withdrawn { .. } => tracing::warn!(sweep, trial, task, kind, "its answer is gone: it runs again"),
             Record::Revived { .. } => tracing::info!(sweep, trial, task, kind, "gets another chance"),
         }
     }

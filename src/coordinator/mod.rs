@@ -14,6 +14,8 @@ mod answer;
 mod auth;
 mod client_service;
 mod core;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod kept;
 mod live;
 mod log;

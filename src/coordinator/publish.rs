@@ -42,6 +42,12 @@ pub fn publish(state: &Path, sweep: Option<&str>, into: &Path) -> Result<Publish
     let stored = ledger.find_sweep(sweep)?;
     let plan = replan(&stored)?;
     let gathered = ledger.results(&stored, &plan)?;
+    for damaged in &gathered.damaged {
+        tracing::error!(
+            ledger = %crate::ledger::path_in(state).display(), %damaged,
+            "a stored answer is damaged and left out of the report; the next start of the coordinator has it computed again"
+        );
+    }
     let (first, last, busy) = ledger.busy(&stored)?.unwrap_or((stored.submitted_ms, stored.submitted_ms, 0.0));
     let reused = ledger.answered_before(&stored)?;
     let provenance = Provenance {

@@ -9,6 +9,8 @@ mod digits;
 mod error;
 pub mod fetch;
 mod folder;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod idx;
 pub mod known;
 mod mnist;

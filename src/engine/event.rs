@@ -68,6 +68,11 @@ pub enum Event {
     Lost {
         worker: WorkerId,
     },
+    /// An answer is gone from where it was stored; `epochs` as in [`Event::Commit`].
+    Withdraw {
+        task: TaskKey,
+        epochs: Option<Vec<u32>>,
+    },
     /// Time has passed.
     Tick,
     /// No new leases from now on.
@@ -239,4 +244,6 @@ pub enum Record {
     Failed { lease: Lease, worker: WorkerId, failure: Failure, message: String, fatal: bool },
     /// A failed task gets a new budget.
     Revived { task: TaskKey },
+    /// An answer that was there is gone, and wanted again; `epochs` as in [`Event::Commit`].
+    Withdrawn { task: TaskKey, epochs: Option<Vec<u32>> },
 }

@@ -30,6 +30,7 @@ mod task;
 mod tests;
 mod transition;
 mod why;
+mod withdraw;
 
 pub use event::{Admission, Effect, Event, Failure, Grant, Lease, NewTask, NewWork, Record, Verdict};
 pub use progress::{KindCounts, SweepProgress, SweepState};
@@ -151,6 +152,7 @@ impl Engine {
             }
             Event::Leave { worker } => self.leave(&worker, now, &mut out),
             Event::Lost { worker } => self.lose(&worker, now, &mut out),
+            Event::Withdraw { task, epochs } => self.withdraw(task, epochs, now, &mut out),
             Event::Tick => {
                 self.expire(now, &mut out);
                 self.end_suspensions(now, &mut out);
@@ -192,6 +194,7 @@ impl Engine {
             Record::Committed { lease, worker, epochs } => self.on_committed(*lease, worker, epochs.as_deref()),
             Record::Failed { lease, worker, failure, fatal, .. } => self.on_failed(*lease, worker, *failure, *fatal),
             Record::Revived { task } => self.on_revived(*task),
+            Record::Withdrawn { task, epochs } => self.on_withdrawn(*task, epochs.as_deref()),
         }
     }
 }

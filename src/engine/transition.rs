@@ -182,7 +182,7 @@ impl Engine {
         self.reconsider(id);
     }
 
-    fn reconsider_dependents(&mut self, id: TaskId) {
+    pub(super) fn reconsider_dependents(&mut self, id: TaskId) {
         let waiting = self.trains.get(&id).map(|train| train.dependents.clone()).unwrap_or_default();
         waiting.into_iter().for_each(|dependent| self.reconsider(dependent));
     }

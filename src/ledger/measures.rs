@@ -1,5 +1,6 @@
 //! Answers to measures: small texts with many numbers, compressed.
 
+use super::sums::MEASURES;
 use super::{Ledger, LedgerError, is_missing_table};
 use crate::measure::{MeasureAnswer, Measured};
 use crate::plan::{Plan, TaskKey, Work};
@@ -23,12 +24,14 @@ impl Ledger {
         let json = serde_json::to_vec(answer).expect("answers hold finite numbers");
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
         let content = encoder.write_all(&json).and_then(|()| encoder.finish()).expect("memory can be written");
-        self.execute("INSERT OR IGNORE INTO measure_answers VALUES (?1, ?2)", (task.0, content))
+        self.execute(&MEASURES.insert(), (task.0, content))
     }
 
     fn measure_answer(&self, task: TaskKey) -> Result<Option<MeasureAnswer>, LedgerError> {
         let query = || -> rusqlite::Result<Option<Vec<u8>>> {
-            let mut statement = self.connection.prepare_cached("SELECT answer FROM measure_answers WHERE task = ?1")?;
+            let sound = self.is_sound(&MEASURES);
+            let sql = format!("SELECT answer FROM measure_answers r WHERE task = ?1 AND {sound}");
+            let mut statement = self.connection.prepare_cached(&sql)?;
             statement.query_row([task.0], |row| row.get(0)).optional()
         };
         let content = match query() {

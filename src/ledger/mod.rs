@@ -3,19 +3,29 @@
 //! One process writes (held by a lock file); it groups whatever arrived together into one
 //! transaction, and no answer leaves the coordinator before that is on disk. On start the history
 //! is replayed through the engine's own transition, so a killed run goes on where it was.
-//! Reports read the same file, also while a sweep runs. The schema is src/ledger/schema.sql.
+//! Reports read the same file, also while a sweep runs. The schema is src/ledger/schema.sql, additions.sql and v2.sql.
+//!
+//! Every record and every answer carries a checksum. A damaged row is dropped with a line in the log and in the
+//! table `damage`, and what it said is computed again; a damaged page ends the start, with a remedy.
 
+mod care;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod history;
 mod measures;
 mod read;
+mod schema;
 mod steering;
 mod store;
+mod sums;
 mod unfinished;
 mod witnesses;
 
+pub use care::{Compacted, Salvaged};
 pub use read::{FailedTask, SweepResults};
 pub use steering::{Steering, TaskEvent};
 pub use store::{CheckpointAnswer, Cost, EvaluateAnswer, NewSweep, StoredSweep, WitnessAnswer, WorkerInfo};
+pub use sums::Damaged;
 pub use unfinished::Unfinished;
 pub use witnesses::StoredWitnesses;
 
@@ -23,13 +33,9 @@ use crate::engine::SweepId;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The schema this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 1;
-
-/// Tables and views that ledgers of earlier releases lack.
-const ADDITIONS: &str = include_str!("additions.sql");
+pub const SCHEMA_VERSION: u32 = 2;
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum LedgerError {
@@ -44,8 +50,8 @@ pub enum LedgerError {
     #[error("there is no ledger in {dir}", dir = .dir.display())]
     #[diagnostic(help("name the directory that `epsweep run --out` or `epsweep serve --state` was given"))]
     Missing { dir: PathBuf },
-    #[error("{path} has schema version {found}, this epsweep reads version {SCHEMA_VERSION}", path = .path.display())]
-    #[diagnostic(help("use the epsweep that wrote it, or a newer one"))]
+    #[error("{path} has schema version {found}, this epsweep reads versions up to {SCHEMA_VERSION}", path = .path.display())]
+    #[diagnostic(help("use the epsweep that wrote it, or a newer one; nothing in it was changed"))]
     Version { path: PathBuf, found: String },
     #[error("the disk that holds {path} is full", path = .path.display())]
     #[diagnostic(help("nothing that was computed is lost: free some space and start the same command again"))]
@@ -66,6 +72,12 @@ pub enum LedgerError {
     #[error("the ledger {path} holds something unreadable: {what}", path = .path.display())]
     #[diagnostic(help("keep the file and report this"))]
     Corrupt { path: PathBuf, what: String },
+    #[error("the ledger {path} is damaged", path = .path.display())]
+    #[diagnostic(help(
+        "its pages cannot be read: put a backup in its place (`epsweep backup` makes them), or let `epsweep salvage {dir} TO` copy what is readable to a new directory; nothing was changed",
+        dir = .path.parent().unwrap_or(Path::new(".")).display()
+    ))]
+    Damaged { path: PathBuf, source: rusqlite::Error },
     #[error("the ledger in {dir} holds no sweep{named}", dir = .dir.display())]
     #[diagnostic(help("{known}"))]
     NoSweep { dir: PathBuf, named: String, known: String },
@@ -77,6 +89,10 @@ pub struct Ledger {
     connection: Connection,
     dir: PathBuf,
     in_transaction: bool,
+    /// Of the file: readers take older ones as they are.
+    version: u32,
+    /// The next record's, once it was looked up; only the writer counts.
+    next_seq: Option<i64>,
     /// Released by the operating system when the process ends, however it ends.
     _lock: Option<File>,
 }
@@ -107,12 +123,10 @@ impl Ledger {
         connection
             .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
             .map_err(fails)?;
-        let mut ledger = Ledger { connection, dir: dir.into(), in_transaction: false, _lock: Some(lock) };
-        ledger.create_schema()?;
-        ledger.check_version()?;
-        // What later releases added stands beside the rest: older ledgers get it here, and older programs
-        // overlook it, so the schema keeps its version.
-        ledger.connection.execute_batch(ADDITIONS).map_err(|source| ledger.fails(source))?;
+        schema::prepare(&connection).map_err(fails)?;
+        let (in_transaction, version, next_seq) = (false, SCHEMA_VERSION, None);
+        let mut ledger = Ledger { connection, dir: dir.into(), in_transaction, version, next_seq, _lock: Some(lock) };
+        ledger.bring_up_to_date()?;
         Ok(ledger)
     }
 
@@ -129,45 +143,18 @@ impl Ledger {
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
             .or_else(|_| Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY))
             .map_err(|source| classify(&path, source))?;
-        connection.busy_timeout(Duration::from_secs(10)).map_err(|source| classify(&path, source))?;
-        let ledger = Ledger { connection, dir: dir.into(), in_transaction: false, _lock: None };
-        ledger.check_version()?;
-        Ok(ledger)
+        schema::prepare(&connection).map_err(|source| classify(&path, source))?;
+        let version = schema::version(&connection, &path)?;
+        Ok(Ledger { connection, dir: dir.into(), in_transaction: false, version, next_seq: None, _lock: None })
     }
 
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    fn create_schema(&mut self) -> Result<(), LedgerError> {
-        let path = path_in(&self.dir);
-        let fails = |source| classify(&path, source);
-        let tables: u32 =
-            self.connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(fails)?;
-        if tables > 0 {
-            return Ok(());
-        }
-        let transaction = self.connection.transaction().map_err(fails)?;
-        transaction.execute_batch(include_str!("schema.sql")).map_err(fails)?;
-        transaction.execute_batch(ADDITIONS).map_err(fails)?;
-        transaction
-            .execute(
-                "INSERT INTO meta VALUES ('schema_version', ?1), ('created_by', ?2)",
-                (SCHEMA_VERSION.to_string(), format!("epsweep {}", env!("CARGO_PKG_VERSION"))),
-            )
-            .map_err(fails)?;
-        transaction.commit().map_err(fails)
-    }
-
-    fn check_version(&self) -> Result<(), LedgerError> {
-        let found: Result<String, _> =
-            self.connection.query_row("SELECT value FROM meta WHERE key = 'schema_version'", [], |row| row.get(0));
-        match found {
-            Ok(version) if version == SCHEMA_VERSION.to_string() => Ok(()),
-            Ok(found) => Err(LedgerError::Version { path: path_in(&self.dir), found }),
-            Err(error @ rusqlite::Error::SqliteFailure(..)) if !is_missing_table(&error) => Err(self.fails(error)),
-            Err(_) => Err(LedgerError::Version { path: path_in(&self.dir), found: "none".into() }),
-        }
+    /// Whether rows carry checksums; those of a ledger of schema version 1, opened for reading, do not.
+    fn has_sums(&self) -> bool {
+        self.version >= 2
     }
 
     /// Opens a transaction unless one is open; whatever is written next belongs to it.
@@ -203,7 +190,7 @@ impl Ledger {
     /// # Errors
     /// When SQLite fails.
     pub fn roll_back(&mut self) -> Result<(), LedgerError> {
-        self.in_transaction = false;
+        (self.in_transaction, self.next_seq) = (false, None);
         match self.connection.is_autocommit() {
             true => Ok(()),
             false => self.connection.execute_batch("ROLLBACK").map_err(|source| self.fails(source)),
@@ -277,6 +264,9 @@ fn classify(path: &Path, source: rusqlite::Error) -> LedgerError {
     use rusqlite::ErrorCode;
     let dir = || path.parent().unwrap_or(Path::new(".")).to_path_buf();
     match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            LedgerError::Damaged { path: path.into(), source }
+        }
         Some(ErrorCode::DiskFull) => LedgerError::Full { path: path.into(), source },
         Some(ErrorCode::SystemIoFailure) => LedgerError::Write { path: path.into(), source },
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {

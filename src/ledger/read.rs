@@ -1,6 +1,7 @@
 //! What a sweep has found so far, gathered for the report.
 
-use super::{Cost, Ledger, LedgerError, StoredSweep, WorkerInfo, is_missing_table};
+use super::sums::{FACTS, LEVELS, TRAIN};
+use super::{Cost, Damaged, Ledger, LedgerError, StoredSweep, WorkerInfo, is_missing_table};
 use crate::engine::{Failure, Record};
 use crate::frontier::results::{CertificateName, CheckpointResults, Results, TrialResults, TrialStatus};
 use crate::outcome::Level;
@@ -32,6 +33,8 @@ pub struct SweepResults {
     pub failures: Vec<FailedTask>,
     /// Attempts that were given back or failed, and then repeated.
     pub retries: u64,
+    /// Rows of answers and records that are not as they were written: what they said is missing here.
+    pub damaged: Vec<Damaged>,
     /// Tasks answered, and tasks in all.
     pub answered: usize,
     pub tasks: usize,
@@ -132,15 +135,16 @@ impl Ledger {
         let workers = self.workers_of(&costs)?;
         let of_failed = |task: &&Task| matches!(results.trials[task.trial as usize].status, TrialStatus::Failed(_));
         let failures = plan.tasks.iter().filter(of_failed).filter_map(|task| failed.get(&task.key).cloned()).collect();
-        Ok(SweepResults { results, costs, workers, failures, retries, answered, tasks: plan.tasks.len() })
+        let damaged = self.damaged_answers()?;
+        Ok(SweepResults { results, costs, workers, failures, retries, damaged, answered, tasks: plan.tasks.len() })
     }
 
     /// The levels of every checkpoint: one list per attack, and one per certificate. Marks the
     /// trials that still lack a shard, and counts the shards that are there.
     fn levels(&self, plan: &Plan, open: &mut [bool]) -> Result<(ByCheckpoint, Levels, usize), LedgerError> {
         let fails = |source| self.fails(source);
-        let mut statement =
-            self.connection.prepare("SELECT levels FROM evaluate_answers WHERE task = ?1").map_err(fails)?;
+        let sql = format!("SELECT levels FROM evaluate_answers r WHERE task = ?1 AND {}", self.is_sound(&LEVELS));
+        let mut statement = self.connection.prepare(&sql).map_err(fails)?;
         let attacks = plan.sweep.evaluate.attacks.len();
         let certificates = plan.sweep.evaluate.certify.len();
         let (mut levels, mut certified) = (ByCheckpoint::new(), Levels::new());
@@ -189,8 +193,11 @@ impl Ledger {
         levels: &mut ByCheckpoint,
     ) -> Result<Vec<CheckpointResults>, LedgerError> {
         let query = || -> rusqlite::Result<Vec<CheckpointResults>> {
-            let sql = "SELECT epoch, train_loss, train_seconds FROM train_answers WHERE train = ?1 ORDER BY epoch";
-            let mut statement = self.connection.prepare_cached(sql)?;
+            let sql = format!(
+                "SELECT epoch, train_loss, train_seconds FROM train_answers r WHERE train = ?1 AND {} ORDER BY epoch",
+                self.is_sound(&TRAIN)
+            );
+            let mut statement = self.connection.prepare_cached(&sql)?;
             let rows = statement.query_map([train.0], |row| {
                 let epoch = row.get(0)?;
                 let (train_loss, train_seconds) = (row.get(1)?, row.get(2)?);
@@ -212,8 +219,9 @@ impl Ledger {
     /// What training said about a checkpoint; nothing in a ledger from before it was asked.
     pub(super) fn facts(&self, train: TaskKey, epoch: u32) -> Result<Facts, LedgerError> {
         let query = || {
-            let sql = "SELECT facts FROM checkpoint_facts WHERE train = ?1 AND epoch = ?2";
-            let mut statement = self.connection.prepare_cached(sql)?;
+            let sound = self.is_sound(&FACTS);
+            let sql = format!("SELECT facts FROM checkpoint_facts r WHERE train = ?1 AND epoch = ?2 AND {sound}");
+            let mut statement = self.connection.prepare_cached(&sql)?;
             statement.query_row((train.0, epoch), |row| row.get::<_, String>(0)).optional()
         };
         match query() {
@@ -245,6 +253,9 @@ impl Ledger {
             Record::Revived { task } => drop(failed.remove(&task)),
             _ => {}
         })?;
+        for (task, more) in self.retried()? {
+            retries += if ours.contains(&task) { more } else { 0 };
+        }
         Ok((failed, retries))
     }
 
@@ -255,9 +266,12 @@ impl Ledger {
     /// When SQLite fails.
     pub fn busy(&self, stored: &StoredSweep) -> Result<Option<(i64, i64, f64)>, LedgerError> {
         let query = || -> rusqlite::Result<Vec<(i64, i64)>> {
-            let sql = "SELECT h.task, h.attempt, min(h.at_ms), max(h.at_ms) FROM sweep_tasks k
-                       JOIN history h ON h.task = k.task WHERE k.sweep = ?1 GROUP BY h.task, h.attempt";
-            self.connection.prepare(sql)?.query_map([stored.id], |row| Ok((row.get(2)?, row.get(3)?)))?.collect()
+            let leased = if self.has_sums() { "coalesce(h.leased_ms, h.at_ms)" } else { "h.at_ms" };
+            let sql = format!(
+                "SELECT h.task, h.attempt, min({leased}), max(h.at_ms) FROM sweep_tasks k
+                 JOIN history h ON h.task = k.task WHERE k.sweep = ?1 GROUP BY h.task, h.attempt"
+            );
+            self.connection.prepare(&sql)?.query_map([stored.id], |row| Ok((row.get(2)?, row.get(3)?)))?.collect()
         };
         let mut spans = query().map_err(|source| self.fails(source))?;
         spans.sort_unstable();

@@ -1,5 +1,6 @@
 //! Sweeps, answers, costs and workers: the rows beside the history.
 
+use super::sums::{FACTS, LEVELS, TRAIN, TRUST, WITNESSES};
 use super::{Ledger, LedgerError};
 use crate::data::DataInfo;
 use crate::engine::SweepId;
@@ -216,12 +217,11 @@ impl Ledger {
         self.begin()?;
         for answer in answers {
             self.execute(
-                "INSERT OR IGNORE INTO train_answers VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                &TRAIN.insert(),
                 (train.0, answer.epoch, answer.train_loss, answer.train_seconds, &answer.artifact, answer.bytes as i64),
             )?;
             if !answer.facts.is_empty() {
-                let sql = "INSERT OR IGNORE INTO checkpoint_facts VALUES (?1, ?2, ?3)";
-                self.execute(sql, (train.0, answer.epoch, to_json(&answer.facts)))?;
+                self.execute(&FACTS.insert(), (train.0, answer.epoch, to_json(&answer.facts)))?;
             }
         }
         Ok(())
@@ -234,15 +234,14 @@ impl Ledger {
     pub fn store_levels(&mut self, task: TaskKey, answer: &EvaluateAnswer) -> Result<(), LedgerError> {
         self.begin()?;
         self.execute(
-            "INSERT OR IGNORE INTO evaluate_answers VALUES (?1, ?2, ?3, ?4, ?5)",
+            &LEVELS.insert(),
             (task.0, answer.family.0, to_json(&answer.epsilons), answer.first, to_json(&answer.levels)),
         )?;
         if let Some(WitnessAnswer { artifact, count, bytes }) = &answer.witnesses {
-            let sql = "INSERT OR IGNORE INTO witness_files VALUES (?1, ?2, ?3, ?4)";
-            self.execute(sql, (task.0, artifact, count, *bytes as i64))?;
+            self.execute(&WITNESSES.insert(), (task.0, artifact, count, *bytes as i64))?;
         }
         if let Some(trust) = &answer.trust {
-            self.execute("INSERT OR IGNORE INTO trust VALUES (?1, ?2)", (task.0, to_json(trust)))?;
+            self.execute(&TRUST.insert(), (task.0, to_json(trust)))?;
         }
         Ok(())
     }
@@ -280,28 +279,34 @@ impl Ledger {
         )
     }
 
-    /// The artifact id of a checkpoint.
+    /// The artifact id of a checkpoint; none where its row is damaged.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn checkpoint(&self, train: TaskKey, epoch: u32) -> Result<Option<String>, LedgerError> {
         let query = || {
             self.connection
-                .prepare_cached("SELECT artifact FROM train_answers WHERE train = ?1 AND epoch = ?2")?
+                .prepare_cached(&format!(
+                    "SELECT artifact FROM train_answers r WHERE train = ?1 AND epoch = ?2 AND {}",
+                    self.is_sound(&TRAIN)
+                ))?
                 .query_row((train.0, epoch), |row| row.get(0))
                 .optional()
         };
         query().map_err(|source| self.fails(source))
     }
 
-    /// Earlier answers of a question's family.
+    /// Earlier answers of a question's family; damaged ones are left out.
     ///
     /// # Errors
     /// When SQLite fails or a row cannot be understood.
     pub fn known(&self, family: TaskKey) -> Result<Vec<Known>, LedgerError> {
         let query = || -> rusqlite::Result<Vec<(String, String)>> {
             self.connection
-                .prepare_cached("SELECT epsilons, levels FROM evaluate_answers WHERE family = ?1 ORDER BY task")?
+                .prepare_cached(&format!(
+                    "SELECT epsilons, levels FROM evaluate_answers r WHERE family = ?1 AND {} ORDER BY task",
+                    self.is_sound(&LEVELS)
+                ))?
                 .query_map([family.0], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect()
         };

@@ -1,5 +1,6 @@
 //! What the ledger knows beside levels: files of witnesses, and facts about trust.
 
+use super::sums::{TRUST, WITNESSES};
 use super::{Ledger, LedgerError, is_missing_table};
 use crate::outcome::Level;
 use crate::plan::TaskKey;
@@ -30,9 +31,12 @@ impl Ledger {
     pub fn witness_files(&self) -> Result<Vec<StoredWitnesses>, LedgerError> {
         type Row = ([u8; 32], String, u32, i64, String, u32, String);
         let query = || -> rusqlite::Result<Vec<Row>> {
-            let sql = "SELECT w.task, w.artifact, w.count, w.bytes, e.epsilons, e.first, e.levels
-                       FROM witness_files w JOIN evaluate_answers e ON e.task = w.task ORDER BY w.task";
-            let mut statement = self.connection.prepare(sql)?;
+            let sql = format!(
+                "SELECT r.task, r.artifact, r.count, r.bytes, e.epsilons, e.first, e.levels
+                 FROM witness_files r JOIN evaluate_answers e ON e.task = r.task WHERE {} ORDER BY r.task",
+                self.is_sound(&WITNESSES)
+            );
+            let mut statement = self.connection.prepare(&sql)?;
             let rows = statement.query_map([], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
             })?;
@@ -70,7 +74,8 @@ impl Ledger {
     /// When SQLite fails or the row cannot be understood.
     pub fn trust(&self, task: TaskKey) -> Result<Option<Trust>, LedgerError> {
         let query = || -> rusqlite::Result<Option<String>> {
-            let mut statement = self.connection.prepare_cached("SELECT facts FROM trust WHERE task = ?1")?;
+            let sql = format!("SELECT facts FROM trust r WHERE task = ?1 AND {}", self.is_sound(&TRUST));
+            let mut statement = self.connection.prepare_cached(&sql)?;
             statement.query_row([task.0], |row| row.get(0)).optional()
         };
         let facts = match query() {

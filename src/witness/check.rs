@@ -176,7 +176,7 @@ pub fn disagreements(file: &WitnessFile, levels: &[Level]) -> Vec<(u32, Fault)> 
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::plan::question::DataId;
     use crate::plan::{ALGORITHM_VERSION, EvaluateQuestion, TaskKey};

@@ -90,6 +90,18 @@ impl Laws {
                 seen.failures.clear();
                 seen.blamed.clear();
             }
+            Record::Withdrawn { task, epochs } => {
+                let seen = self.tasks.entry(*task).or_default();
+                match epochs {
+                    None => assert!(std::mem::take(&mut seen.answered), "{record:?}: there was no answer"),
+                    Some(epochs) => {
+                        let before = seen.epochs.len();
+                        seen.epochs.retain(|epoch| !epochs.contains(epoch));
+                        assert!(seen.epochs.len() < before, "{record:?}: there was no such checkpoint");
+                        seen.answered = !seen.epochs.is_empty();
+                    }
+                }
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::super::live::LiveSweep;
 use super::super::log::remember;
 use super::super::prepare::replan;
-use super::{Core, LedgerError};
+use super::{Core, LedgerError, unix_ms};
 use crate::engine::{Admission, Engine, Event};
 use crate::ledger::StoredSweep;
 use crate::plan::Plan;
@@ -24,6 +24,7 @@ impl Core {
     pub(super) fn recover(&mut self, recovery: Recovery) -> Result<(), LedgerError> {
         let started = Instant::now();
         let records = self.replay()?;
+        self.mend()?;
         if recovery == Recovery::Fresh {
             let now = self.now();
             let effects = self.engine.release_all(now);
@@ -53,12 +54,31 @@ impl Core {
         let now = self.now();
         let (engine, fatal) = (&mut self.engine, &mut self.fatal);
         let mut records = 0;
-        self.ledger.replay(|record| {
+        self.damaged = self.ledger.replay(|record| {
             engine.replay(&record, now);
             remember(fatal, &record);
             records += 1;
         })?;
         Ok(records)
+    }
+
+    /// Rows that the disk has changed are told of and dropped; what they said is computed again.
+    fn mend(&mut self) -> Result<(), LedgerError> {
+        let mut damaged = std::mem::take(&mut self.damaged);
+        damaged.extend(self.ledger.damaged_answers()?);
+        let lost = self.ledger.drop_damaged(&damaged, unix_ms())?;
+        let ledger = crate::ledger::path_in(self.ledger.dir());
+        for row in &damaged {
+            let task = row.task.map(|task| task.short()).unwrap_or_default();
+            tracing::error!(
+                ledger = %ledger.display(), %row, task,
+                "a damaged row was dropped, and what it said counts as not answered; check the disk, and compare with a backup"
+            );
+        }
+        for (task, epoch) in lost {
+            self.step(Event::Withdraw { task, epochs: epoch.map(|epoch| vec![epoch]) });
+        }
+        Ok(())
     }
 
     /// Forgets everything that is not in the ledger, as if the program had been killed and started again: a path

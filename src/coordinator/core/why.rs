@@ -264,5 +264,6 @@ fn describe(event: proto::AttemptEvent, record: Record) -> proto::AttemptEvent {
             ..event
         },
         Record::Revived { .. } => proto::AttemptEvent { event: "revived".into(), ..event },
+        Record::Withdrawn { .. } => proto::AttemptEvent { event: "withdrawn".into(), ..event },
     }
 }

@@ -1,7 +1,7 @@
 //! A coordinator that is killed, or a machine that loses power, may leave the journal cut anywhere.
 
 use super::{history, lease, records, write};
-use crate::engine::Record;
+use crate::engine::{Engine, Record, Settings};
 use crate::ledger::{Ledger, path_in};
 use std::path::Path;
 use tempfile::tempdir;
@@ -82,5 +82,77 @@ fn a_damaged_journal_recovers_to_what_came_before_the_damage() {
         journal[position] ^= 0x40;
         let before = remains.recovered_stage(dir.path(), &remains.journal[..position]);
         assert_eq!(remains.recovered_stage(dir.path(), &journal), before, "byte {position}");
+    }
+}
+
+// ---- every byte ------------------------------------------------------------------------------------
+
+/// A small page, so that every byte of the last transactions can be tried in seconds.
+const SMALL_FRAME: usize = 24 + 512;
+
+/// After a transaction: the length of the journal, and the history.
+type Stage = (usize, Vec<Record>);
+
+/// The file, its journal, and what was there after each transaction.
+fn small_remains() -> (Vec<u8>, Vec<u8>, Vec<Stage>) {
+    let dir = tempdir().unwrap();
+    let empty = rusqlite::Connection::open(path_in(dir.path())).unwrap();
+    empty.execute_batch("PRAGMA page_size = 512; VACUUM").unwrap();
+    drop(empty);
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    ledger.fold().unwrap();
+    let read = |suffix: &str| {
+        let mut path = path_in(dir.path()).into_os_string();
+        path.push(suffix);
+        std::fs::read(path).unwrap()
+    };
+    let (file, mut stages) = (read(""), vec![(0, Vec::new())]);
+    for transaction in 0..6u8 {
+        let group = match transaction {
+            0 => records(),
+            _ => vec![Record::Leased { lease: lease(20 + transaction, 1), worker: "w".into() }],
+        };
+        write(&mut ledger, &group);
+        let so_far = [stages.last().unwrap().1.as_slice(), &group].concat();
+        stages.push((read("-wal").len(), so_far));
+    }
+    assert_eq!((read("-wal").len() - HEADER) % SMALL_FRAME, 0);
+    (file, read("-wal"), stages)
+}
+
+/// Opens what is left and demands the state after the last transaction that is whole.
+fn expect(dir: &Path, (file, journal): (&[u8], &[u8]), expected: &[Record], what: &str) {
+    let path = path_in(dir);
+    std::fs::write(&path, file).unwrap();
+    std::fs::write(dir.join("ledger.sqlite-wal"), journal).unwrap();
+    let ledger = Ledger::read(dir).unwrap();
+    let (mut engine, mut found) = (Engine::new(Settings::default()), Vec::new());
+    let damaged = ledger.replay(|record| {
+        engine.replay(&record, 0);
+        found.push(record);
+    });
+    assert_eq!(damaged.unwrap(), [], "{what}");
+    engine.sanity_check();
+    assert_eq!(found, expected, "{what}");
+    drop(ledger);
+    let _ = std::fs::remove_file(dir.join("ledger.sqlite-shm"));
+}
+
+#[test]
+fn cut_at_every_byte_of_its_last_transactions_the_ledger_holds_all_that_was_acknowledged() {
+    let (file, journal, stages) = small_remains();
+    let dir =
+        tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() });
+    let dir = dir.unwrap();
+    let start = stages[stages.len() - 4].0;
+    for cut in start..=journal.len() {
+        let whole = stages.iter().rev().find(|(length, _)| *length <= cut).expect("the first is empty");
+        expect(dir.path(), (&file, &journal[..cut]), &whole.1, &format!("cut at byte {cut}"));
+    }
+    for position in start..journal.len() {
+        let mut flipped = journal.clone();
+        flipped[position] ^= 1 << (position % 8);
+        let whole = stages.iter().rev().find(|(length, _)| *length <= position).expect("the first is empty");
+        expect(dir.path(), (&file, &flipped), &whole.1, &format!("a bit of byte {position} flipped"));
     }
 }
