@@ -9,6 +9,7 @@
 //!          (YAML)   (tasks)  (who, when)  (SQLite)  (statistics)  (what people read)
 //!                                ▲                         
 //!                           coordinator ◄── gRPC ──► worker ──► lab (libtorch)
+//!                                    (transport: TLS, tokens, limits)
 //! ```
 //!
 //! Three rules keep the rooms apart, and tests/house holds them:
@@ -35,5 +36,6 @@ pub mod proto;
 pub mod report;
 pub mod spec;
 pub mod telemetry;
+pub mod transport;
 pub mod trust;
 pub mod witness;

@@ -119,6 +119,11 @@ impl Store {
         self.path(id).exists()
     }
 
+    /// How many bytes an artifact has; `None` when it is not there.
+    pub fn size(&self, id: &ArtifactId) -> Option<u64> {
+        fs::metadata(self.path(id)).ok().map(|file| file.len())
+    }
+
     /// Stores `content` under its hash. Storing again is free.
     ///
     /// # Errors

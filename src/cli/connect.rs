@@ -1,12 +1,12 @@
 //! The connection of the steering verbs.
 
-use crate::coordinator::{Bearer, WAITS};
+use crate::coordinator::WAITS;
 use crate::program::Failure;
 use crate::proto::client_service_client::ClientServiceClient;
-use std::path::PathBuf;
+use crate::transport::{Bearer, Credentials, Proof, Role, explain};
 use std::time::Duration;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 /// A call that a coordinator at work answers within; planning a large sweep takes its time.
@@ -25,9 +25,8 @@ pub struct Target {
     /// The coordinator, HOST:PORT
     #[arg(long, value_name = "ADDR", env = "EPSWEEP_COORDINATOR", default_value = "127.0.0.1:7070")]
     pub to: String,
-    /// File whose first line is the coordinator's token
-    #[arg(long, value_name = "FILE", env = "EPSWEEP_TOKEN_FILE")]
-    pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub proof: Proof,
 }
 
 pub type Client = ClientServiceClient<InterceptedService<Channel, Bearer>>;
@@ -40,9 +39,8 @@ enum CallError {
     #[error("the coordinator at {to} takes nothing in at present: {reason}")]
     #[diagnostic(help("the same command again, once there is space"))]
     Waits { to: String, reason: String },
-    #[error("{0:?} is not an address")]
-    #[diagnostic(help("write HOST:PORT, such as 127.0.0.1:7070"))]
-    Address(String),
+    #[error("cannot talk to the coordinator at {to}: {reason}")]
+    Shut { to: String, reason: String },
     #[error("{0}")]
     Refused(String),
 }
@@ -53,15 +51,16 @@ impl Target {
     /// # Errors
     /// When nobody answers there.
     pub async fn connect(&self) -> Result<Client, Failure> {
-        let bearer = Bearer::from_file(self.token_file.as_deref()).map_err(Failure::usage)?;
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.to))
-            .map_err(|_| Failure::usage(CallError::Address(self.to.clone())))?
-            .connect_timeout(Duration::from_secs(5));
-        let channel = endpoint.connect().await.map_err(|error| {
-            let reason = innermost(&error);
-            Failure::unreachable(CallError::Unreachable { to: self.to.clone(), reason })
+        let credentials = Credentials::load(&self.proof, Role::Client).map_err(Failure::usage)?;
+        let (endpoint, dialer) = credentials.endpoint(&self.to).map_err(Failure::usage)?;
+        let channel = endpoint.connect_with_connector(dialer).await.map_err(|error| match explain(&error) {
+            Some(reason) => Failure::usage(CallError::Shut { to: self.to.clone(), reason }),
+            None => {
+                let reason = innermost(&error);
+                Failure::unreachable(CallError::Unreachable { to: self.to.clone(), reason })
+            }
         })?;
-        Ok(ClientServiceClient::with_interceptor(channel, bearer).max_decoding_message_size(64 << 20))
+        Ok(ClientServiceClient::with_interceptor(channel, credentials.bearer()).max_decoding_message_size(64 << 20))
     }
 
     /// What a refused call means for the exit code.
@@ -69,6 +68,9 @@ impl Target {
         let reason = status.message().to_string();
         if status.metadata().contains_key(WAITS) {
             return Failure::unreachable(CallError::Waits { to: self.to.clone(), reason });
+        }
+        if let Some(reason) = explain(status) {
+            return Failure::usage(CallError::Shut { to: self.to.clone(), reason });
         }
         match status.code() {
             // Unknown and Internal are what a connection that breaks off looks like.

@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod cancel;
+mod certs;
 mod compact;
 mod connect;
 mod data;
@@ -84,6 +85,8 @@ enum Verb {
     Compact(compact::Args),
     /// Copy what is readable of a damaged ledger to a new one
     Salvage(salvage::Args),
+    /// Make certificates for a coordinator, its workers and clients
+    Certs(certs::Args),
     /// Print the JSON Schema of the sweep file
     Schema(schema::Args),
 }
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Err(error) => error.exit(), // clap's own codes: 0 for --help, 2 for mistakes
     };
     let result = match verb {
+        Verb::Certs(args) => certs::certs(&args),
         Verb::Plan(args) => plan::plan(&args),
         Verb::Run(args) => block_on(run::run(args, output)),
         Verb::Serve(args) => block_on(serve::serve(args, output)),

@@ -2,6 +2,7 @@
 
 use crate::proto::SweepStatus;
 use std::io::Write;
+use std::path::Path;
 
 /// Prints a line of data. A closed pipe (`| head`) is no error.
 pub fn line(text: impl std::fmt::Display) {
@@ -101,13 +102,39 @@ pub fn status_line(status: &SweepStatus) -> String {
     }
 }
 
+/// ` --name 'path'`, or nothing: for commands that a person may paste.
+pub fn option(name: &str, path: Option<&Path>) -> String {
+    path.map(|path| format!(" {name} {}", quoted(path))).unwrap_or_default()
+}
+
+/// A path as a shell takes it for one word.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::duration;
+    use super::*;
 
     #[test]
     fn durations_read_like_clocks() {
         let shown = [0.44, 12.0, 200.0, 3720.0, 180_000.0].map(duration);
         assert_eq!(shown, ["0.4s", "12s", "3m 20s", "1h 02m", "2d 02h"]);
+    }
+
+    #[test]
+    fn a_command_can_be_pasted_whatever_the_folder_is_called() {
+        for (path, shown) in [
+            ("runs/digits-1.yaml", "runs/digits-1.yaml"),
+            ("my sweep.yaml", "'my sweep.yaml'"),
+            ("it's; rm -rf $HOME", r"'it'\''s; rm -rf $HOME'"),
+            ("~/x", "'~/x'"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), shown);
+        }
+        assert_eq!(option("--out", Some(Path::new("a b"))), " --out 'a b'");
+        assert_eq!(option("--out", None), "");
     }
 }

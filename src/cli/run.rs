@@ -1,9 +1,10 @@
 //! `epsweep run FILE`: a coordinator on loopback and worker processes, from the file to the report.
 
+use super::plan;
+use super::printer::{self, option, quoted};
 use super::progress::Progress;
-use super::{plan, printer};
 use crate::coordinator::{
-    Access, Core, Handle, Notice, OpenError, Prepared, Recovery, RunToken, Server, ServerOptions, Unanswered, publish,
+    Core, Handle, Notice, OpenError, Prepared, Recovery, Server, ServerOptions, Unanswered, publish,
 };
 use crate::engine::Settings;
 use crate::launch::local::{Fleet, LocalWorker, find_worker};
@@ -11,6 +12,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal};
 use crate::proto::{SubmitResponse, SweepStatus};
 use crate::telemetry::{self, LogFormat};
+use crate::transport::{Access, RunToken};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,7 +126,7 @@ async fn work(
     let dir = std::path::absolute(dir).map_err(|error| Failure::internal(miette::miette!("{error}")))?;
     let token = RunToken::new(&dir)
         .map_err(|error| Failure::internal(miette::miette!("cannot make a token in {}: {error}", dir.display())))?;
-    let access = Access::token(token.token.clone());
+    let access = Access::run(&token);
     let options = ServerOptions { listen: "127.0.0.1:0".into(), access, settings: Settings::default() };
     let server = Server::start(core.clone(), options).await.map_err(Failure::internal)?;
     let template = LocalWorker {
@@ -234,10 +236,10 @@ fn conclude(ending: Ending, args: &Args, dir: &Path, name: &str, status: &SweepS
 
 /// The command that goes on where this one stopped.
 fn again(args: &Args) -> String {
-    let out = args.out.as_ref().map(|out| format!(" --out {}", out.display())).unwrap_or_default();
+    let out = option("--out", args.out.as_deref());
     let workers = args.workers.map(|workers| format!(" --workers {workers}")).unwrap_or_default();
     let device = if args.device == "cpu" { String::new() } else { format!(" --device {}", args.device) };
-    format!("epsweep run {}{workers}{out}{device}", args.file.display())
+    format!("epsweep run {}{workers}{out}{device}", quoted(&args.file))
 }
 
 fn broken(notice: Option<Notice>) -> Failure {

@@ -1,10 +1,11 @@
 //! `epsweep serve`: a coordinator that takes sweeps over gRPC, and writes each one's report.
 
-use super::printer;
+use super::printer::{self, option, quoted};
 use super::run::open;
-use crate::coordinator::{Access, Handle, Notice, Recovery, Server, ServerOptions, publish, read_token};
+use crate::coordinator::{Handle, Notice, Recovery, Server, ServerOptions, publish};
 use crate::engine::Settings;
 use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal};
+use crate::transport::Access;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -15,19 +16,21 @@ pub struct Args {
     /// Where the ledger, the checkpoints and the reports go
     #[arg(long, value_name = "DIR")]
     state: PathBuf,
-    /// File whose first line workers and clients must present; needed beyond loopback
+    /// File of tokens that workers and clients must present: one alone, or lines NAME ROLES TOKEN with roles
+    /// worker, client, read-only. Read again when it changes
     #[arg(long, value_name = "FILE", env = "EPSWEEP_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    /// Folder with ca.pem, cert.pem and key.pem (or ca.crt, tls.crt and tls.key): TLS, with a certificate of that CA
+    /// on both sides; needed beyond loopback. Read again when they change
+    #[arg(long, value_name = "DIR", env = "EPSWEEP_TLS_DIR")]
+    tls_dir: Option<PathBuf>,
     /// Seconds of silence after which a worker's tasks are given to others
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     lease: u64,
 }
 
 pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
-    let access = match &args.token_file {
-        Some(path) => Access::token(read_token(path).map_err(Failure::usage)?),
-        None => Access::open(),
-    };
+    let access = Access::from_files(args.token_file.as_deref(), args.tls_dir.as_deref()).map_err(Failure::usage)?;
     let settings = Settings { lease_ms: args.lease * 1000, ..Settings::default() };
     let (core, mut notices) = open(&args.state, Recovery::Resume, settings, (&output, output.level(false)))?;
     let options = ServerOptions { listen: args.listen.clone(), access, settings };
@@ -54,9 +57,10 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
     server.stop().await;
     let _ = core.call(|core| core.close()).await;
     note(format_args!(
-        "stopped; workers wait for it to come back: epsweep serve --listen {address} --state {}{}",
-        args.state.display(),
-        args.token_file.as_ref().map(|file| format!(" --token-file {}", file.display())).unwrap_or_default()
+        "stopped; workers wait for it to come back: epsweep serve --listen {address} --state {}{}{}",
+        quoted(&args.state),
+        option("--token-file", args.token_file.as_deref()),
+        option("--tls-dir", args.tls_dir.as_deref()),
     ));
     Ok(exit)
 }

@@ -1,5 +1,6 @@
 //! What workers hand in, checked before it is believed.
 
+use super::wire::{LARGEST_COUNT, LONGEST_TASK};
 use crate::artifacts::{ArtifactId, Store};
 use crate::ledger::{CheckpointAnswer, EvaluateAnswer, WitnessAnswer};
 use crate::measure::MeasureAnswer;
@@ -28,7 +29,14 @@ impl Answer {
         match (question, answer) {
             (Question::Train(question), Some(Sent::Train(sent))) => {
                 let check = |sent: proto::Checkpoint| check_checkpoint(sent, question.epochs, store);
-                Ok(Answer::Train(sent.checkpoints.into_iter().map(check).collect::<Result<_, _>>()?))
+                let checkpoints: Vec<_> = sent.checkpoints.into_iter().map(check).collect::<Result<_, _>>()?;
+                let epochs: std::collections::BTreeSet<_> = checkpoints.iter().map(|one| one.epoch).collect();
+                if checkpoints.is_empty() || epochs.len() != checkpoints.len() {
+                    return Err(
+                        "a training run hands in one checkpoint for each of its epochs, and at least one".into()
+                    );
+                }
+                Ok(Answer::Train(checkpoints))
             }
             (Question::Evaluate(question), Some(Sent::Evaluate(sent))) => {
                 let levels = check_levels(&sent.levels, question.examples, &question.epsilons)?;
@@ -65,10 +73,8 @@ fn check_witnesses(
         return Ok(None);
     }
     let id = ArtifactId::parse(&sent.witnesses).ok_or("the question asks for witnesses, and the answer names none")?;
-    if !store.witnesses().contains(&id) {
-        return Err(format!("witnesses {id} were never uploaded"));
-    }
-    Ok(Some(WitnessAnswer { artifact: sent.witnesses.clone(), count: sent.witness_count, bytes: sent.witness_bytes }))
+    let bytes = store.witnesses().size(&id).ok_or_else(|| format!("witnesses {id} were never uploaded"))?;
+    Ok(Some(WitnessAnswer { artifact: sent.witnesses.clone(), count: sent.witness_count, bytes }))
 }
 
 /// Facts are shown to people and added up: they must be what src/trust.rs describes, and small.
@@ -76,18 +82,34 @@ fn check_trust(sent: &[u8]) -> Result<Option<Trust>, String> {
     if sent.is_empty() {
         return Ok(None);
     }
-    let trust: Trust = serde_json::from_slice(sent).map_err(|error| format!("the facts about trust: {error}"))?;
-    let long = trust.members.len() > 64 || trust.members.iter().any(|member| member.name.len() > 64);
+    let unreadable = |error: serde_json::Error| format!("the facts about trust: {error}");
+    let facts: serde_json::Value = serde_json::from_slice(sent).map_err(unreadable)?;
+    let trust: Trust = serde_json::from_slice(sent).map_err(unreadable)?;
+    if !are_counts(&facts) {
+        return Err(format!("the facts about trust hold counts beyond {LARGEST_COUNT}"));
+    }
+    let odd = |name: &str| name.len() > 64 || name.chars().any(char::is_control);
+    let long = trust.members.len() > 64 || trust.members.iter().any(|member| odd(&member.name));
     if long || trust.labels.len() > 1_000_000 {
         return Err("the facts about trust are too many".into());
     }
     Ok(Some(trust))
 }
 
+/// Whether no number in it is so large that a sum of many could overflow.
+fn are_counts(facts: &serde_json::Value) -> bool {
+    match facts {
+        serde_json::Value::Number(number) => number.as_u64().is_none_or(|count| count <= LARGEST_COUNT),
+        serde_json::Value::Array(values) => values.iter().all(are_counts),
+        serde_json::Value::Object(fields) => fields.values().all(are_counts),
+        _ => true,
+    }
+}
+
 /// One level per example, none beyond the grid.
 fn check_levels(sent: &[u32], [first, end]: [u32; 2], epsilons: &[f64]) -> Result<Vec<Level>, String> {
     let most = epsilons.len() as u32 + 1;
-    if sent.len() as u32 != end - first || sent.iter().any(|&level| level > most) {
+    if sent.len() != (end - first) as usize || sent.iter().any(|&level| level > most) {
         return Err(format!("expected {} levels of at most {most}", end - first));
     }
     Ok(sent.iter().map(|&level| Level(level as u16)).collect())
@@ -95,14 +117,12 @@ fn check_levels(sent: &[u32], [first, end]: [u32; 2], epsilons: &[f64]) -> Resul
 
 fn check_checkpoint(sent: proto::Checkpoint, epochs: u32, store: &Store) -> Result<CheckpointAnswer, String> {
     let id = ArtifactId::parse(&sent.artifact).ok_or("an artifact id is 64 hexadecimal digits")?;
-    if !store.contains(&id) {
-        return Err(format!("artifact {id} was never uploaded"));
-    }
+    let bytes = store.size(&id).ok_or_else(|| format!("artifact {id} was never uploaded"))?;
     // A pretrained network, of 0 epochs, has its checkpoint at epoch 0.
     if sent.epoch < epochs.min(1)
         || sent.epoch > epochs
         || !sent.train_loss.is_finite()
-        || !sent.train_seconds.is_finite()
+        || !(0.0..=LONGEST_TASK).contains(&sent.train_seconds)
     {
         return Err(format!("checkpoint of epoch {} is not of this training run of {epochs} epochs", sent.epoch));
     }
@@ -118,7 +138,7 @@ fn check_checkpoint(sent: proto::Checkpoint, epochs: u32, store: &Store) -> Resu
         train_loss: sent.train_loss,
         train_seconds: sent.train_seconds,
         artifact: sent.artifact,
-        bytes: sent.bytes,
+        bytes,
         facts,
     })
 }

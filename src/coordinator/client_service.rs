@@ -3,6 +3,7 @@
 use super::PRIORITIES;
 use super::core::{Core, Handle, Refused, is_full, no_such_sweep};
 use super::prepare::{PrepareError, Prepared};
+use super::wire;
 use super::worker_service::waits;
 use crate::artifacts::ArtifactError;
 use crate::proto::client_service_server::ClientService;
@@ -12,7 +13,9 @@ use crate::proto::{
     StatusResponse, SubmitRequest, SubmitResponse, SweepStatus, WatchRequest, WatchResponse, WhyRequest, WhyResponse,
 };
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -21,12 +24,20 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// And at least this often, since an estimate changes with time alone.
 const WATCH_REFRESH: Duration = Duration::from_secs(5);
 
+/// Sweeps that are planned at a time: a large one takes seconds and memory.
+const SUBMISSIONS: usize = 4;
+
 #[derive(Debug, Clone)]
 pub struct Clients {
-    pub core: Handle,
+    core: Handle,
+    planning: Arc<Semaphore>,
 }
 
 impl Clients {
+    pub fn new(core: Handle) -> Clients {
+        Clients { core, planning: Arc::new(Semaphore::new(SUBMISSIONS)) }
+    }
+
     async fn find(&self, name: String) -> Result<SweepStatus, Status> {
         let wanted = name.clone();
         self.core.read(move |core| core.status(&wanted)).await?.ok_or_else(|| Status::not_found(no_such_sweep(&name)))
@@ -57,10 +68,13 @@ fn answer<R>(answered: Result<R, Refused>) -> Result<Response<R>, Status> {
 #[tonic::async_trait]
 impl ClientService for Clients {
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
-        let SubmitRequest { yaml, source, base_dir, priority } = request.into_inner();
+        let request = request.into_inner();
+        wire::submission(&request)?;
+        let SubmitRequest { yaml, source, base_dir, priority } = request;
         if priority != 0 && !PRIORITIES.contains(&priority) {
             return Err(Status::invalid_argument(Refused::Priority { asked: priority }.to_string()));
         }
+        let _turn = self.planning.acquire().await.map_err(|error| Status::internal(error.to_string()))?;
         let core = self.core.clone();
         let prepare = move || -> Result<Prepared, Status> {
             let prepared = Prepared::new(yaml, source, Path::new(&base_dir));

@@ -2,12 +2,13 @@
 
 use super::client_service::Clients;
 use super::worker_service::Workers;
-use super::{Access, Core, Handle, Prepared, Recovery, ServerOptions};
+use super::{Core, Handle, Prepared, Recovery, ServerOptions};
 use crate::engine::Settings;
 use crate::ledger::Ledger;
 use crate::proto::client_service_server::ClientService;
 use crate::proto::worker_service_server::WorkerService;
 use crate::proto::{self, LeaseRef};
+use crate::transport::Access;
 use prost::Message;
 use tokio_stream::StreamExt;
 use tonic::Request;
@@ -42,8 +43,8 @@ impl Peer {
         let settings = Settings::default();
         let (core, _) = Core::start(ledger, Recovery::Resume, settings).expect("a core");
         let options = ServerOptions { listen: String::new(), access: Access::open(), settings };
-        let workers = Workers { core: core.clone(), options };
-        let clients = Clients { core: core.clone() };
+        let workers = Workers::new(core.clone(), options);
+        let clients = Clients::new(core.clone());
         let mut peer = Peer { runtime, workers, clients, core, leased: Vec::new(), _dir: dir };
         peer.begin();
         peer

@@ -11,7 +11,6 @@
 //! them, commits once, and only then releases the replies: what a peer has been told is on disk.
 
 mod answer;
-mod auth;
 mod client_service;
 mod core;
 #[cfg(any(test, fuzzing))]
@@ -22,10 +21,10 @@ mod log;
 mod prepare;
 mod publish;
 mod server;
+mod wire;
 mod worker_service;
 
 pub use self::core::{Core, Handle, Notice, OpenError, PRIORITIES, Recovery, Refused, Unanswered};
-pub use auth::{Access, Bearer, RunToken, TokenError, read_token};
 pub use kept::{Kept, KeptError, KeptEvaluation, kept};
 pub use prepare::{PrepareError, Prepared, replan};
 pub use publish::{PublishError, Published, publish};

@@ -1,6 +1,7 @@
 //! From a file's text to a plan, for new sweeps and for those the ledger remembers.
 
 use super::core::Handle;
+use super::worker_service::LARGEST_ARTIFACT;
 use crate::artifacts::{ArtifactError, ArtifactId};
 use crate::data::{DataInfo, Given};
 use crate::ledger::StoredSweep;
@@ -87,14 +88,25 @@ fn read_given(sweep: &Sweep) -> Result<(Names, Vec<Vec<u8>>), PrepareError> {
                 continue;
             }
             let role = if trial.recipe.weights.as_ref() == Some(file) { "weights" } else { "torchscript" };
-            let content =
-                std::fs::read(path).map_err(|source| PrepareError::Given { path: path.into(), role, source })?;
+            let content = read_file(path).map_err(|source| PrepareError::Given { path: path.into(), role, source })?;
             let digest = ArtifactId::of(&content).to_string();
             names.insert(name.to_string(), Given { digest, bytes: content.len() as u64 });
             contents.push(content);
         }
     }
     Ok((names, contents))
+}
+
+/// Reads a file to its end, which it must have: a client names it, and /dev/zero is a path too.
+fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    let found = std::fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    if found.len() > LARGEST_ARTIFACT {
+        return Err(std::io::Error::other("it is larger than 8 GiB"));
+    }
+    std::fs::read(path)
 }
 
 /// Rebuilds the plan of a stored sweep, from its text and what was known of its data.

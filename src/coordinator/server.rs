@@ -1,6 +1,5 @@
 //! The listener: binds, refuses what would be unsafe, serves until told to stop.
 
-use super::auth::Access;
 use super::client_service::Clients;
 use super::core::Handle;
 use super::worker_service::Workers;
@@ -8,13 +7,12 @@ use crate::engine::Settings;
 use crate::proto;
 use crate::proto::client_service_server::ClientServiceServer;
 use crate::proto::worker_service_server::WorkerServiceServer;
+use crate::transport::{Access, Guard, limits, listen};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::service::interceptor::InterceptedService;
 
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -33,9 +31,11 @@ pub enum ServerError {
     InUse { address: SocketAddr },
     #[error("cannot listen on {address}")]
     Bind { address: SocketAddr, source: std::io::Error },
-    #[error("{address} can be reached from other machines, and no token was given")]
+    #[error(
+        "{address} can be reached from other machines, and without TLS everybody on the way could read and change what is sent"
+    )]
     #[diagnostic(help(
-        "add --token-file FILE (and give the same file to workers and clients), or listen on 127.0.0.1"
+        "add --tls-dir DIR (`epsweep certs --out certs --host NAME` makes certificates for all sides), or listen on 127.0.0.1 and let others in through a tunnel"
     ))]
     Unprotected { address: SocketAddr },
 }
@@ -59,7 +59,7 @@ impl Server {
             .await
             .and_then(|mut found| found.next().ok_or_else(|| std::io::Error::other("no such host")))
             .map_err(|source| ServerError::Address { listen, source })?;
-        if !address.ip().is_loopback() && options.access.is_open() {
+        if !address.ip().is_loopback() && !options.access.has_tls() {
             return Err(ServerError::Unprotected { address });
         }
         let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
@@ -86,10 +86,11 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let access = options.access.clone();
-    let guard = move |request| access.check(request);
-    let workers = WorkerServiceServer::new(Workers { core: core.clone(), options });
-    let clients = ClientServiceServer::new(Clients { core });
+    let guard = Guard::new(options.access.clone());
+    let incoming = listen(listener, options.access.clone(), guard.register(), stop.clone());
+    let workers = WorkerServiceServer::new(Workers::new(core.clone(), options));
+    let workers = workers.max_decoding_message_size(limits::MESSAGE).max_encoding_message_size(limits::MESSAGE);
+    let clients = ClientServiceServer::new(Clients::new(core)).max_decoding_message_size(limits::MESSAGE);
     health.set_serving::<WorkerServiceServer<Workers>>().await;
     health.set_serving::<ClientServiceServer<Clients>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -97,14 +98,17 @@ async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptors were made by our own build");
-    // Probes carry no token: the health service alone stands outside the guard.
     tonic::transport::Server::builder()
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_interval(Some(limits::PING))
+        .http2_keepalive_timeout(Some(limits::PING))
+        .http2_max_header_list_size(limits::HEADERS)
+        .max_concurrent_streams(limits::STREAMS)
+        .max_connection_age(limits::CONNECTION_AGE)
+        .layer(guard)
         .add_service(health_service)
-        .add_service(InterceptedService::new(reflection, guard.clone()))
-        .add_service(InterceptedService::new(workers, guard.clone()))
-        .add_service(InterceptedService::new(clients, guard))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+        .add_service(reflection)
+        .add_service(workers)
+        .add_service(clients)
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
 }

@@ -1,6 +1,7 @@
 //! proto/epsweep/v1/worker.proto, served from the core.
 
 use super::core::{Core, Handle, Unanswered, is_full};
+use super::wire::{self, Names};
 use super::{PROTOCOL, ServerOptions, WAITS};
 use crate::artifacts::{ArtifactError, ArtifactId, Store};
 use crate::engine::{Failure, Lease, Verdict};
@@ -12,7 +13,9 @@ use crate::proto::{
     LeaveResponse, PutArtifactRequest, PutArtifactResponse, RegisterRequest, RegisterResponse, SaveTrainingRequest,
     SaveTrainingResponse, commit_response,
 };
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
@@ -22,15 +25,22 @@ use tonic::{Request, Response, Status, Streaming};
 const PIECE: usize = 512 * 1024;
 /// Nobody waits longer in one call, whatever it asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Characters of a worker's log that are kept beside a failure.
-const LONGEST_LOG: usize = 16 * 1024;
+/// Of one message of an upload, as the protocol says.
+const LARGEST_PIECE: usize = 1 << 20;
 /// A guard against absurd uploads; the largest networks of the field are a tenth of it.
-const LARGEST_ARTIFACT: usize = 8 << 30;
+pub const LARGEST_ARTIFACT: u64 = 8 << 30;
+/// Uploads, and downloads, under way at a time; further ones wait.
+const TRANSFERS: usize = 64;
+/// A peer that sends or takes nothing for so long in the middle of a transfer has gone.
+const STALLED: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 pub struct Workers {
-    pub core: Handle,
-    pub options: ServerOptions,
+    core: Handle,
+    options: ServerOptions,
+    names: Names,
+    uploads: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
 }
 
 impl From<Unanswered> for Status {
@@ -54,12 +64,7 @@ fn unregistered() -> Status {
 }
 
 #[allow(clippy::result_large_err)] // tonic's own error type
-fn leases(sent: Vec<LeaseRef>) -> Result<Vec<Lease>, Status> {
-    sent.into_iter().map(lease).collect()
-}
-
-#[allow(clippy::result_large_err)]
-fn lease(sent: LeaseRef) -> Result<Lease, Status> {
+pub(super) fn lease(sent: LeaseRef) -> Result<Lease, Status> {
     sent.try_into().map_err(Status::invalid_argument)
 }
 
@@ -79,7 +84,24 @@ fn artifact_status(error: &ArtifactError) -> Status {
     }
 }
 
+/// The next piece of an upload, which must come soon and be small.
+async fn next_piece(stream: &mut Streaming<PutArtifactRequest>) -> Result<Option<PutArtifactRequest>, Status> {
+    let piece = tokio::time::timeout(STALLED, stream.message()).await;
+    let piece = piece.map_err(|_| Status::deadline_exceeded("the upload has stalled"))??;
+    match piece {
+        Some(piece) if piece.chunk.len() > LARGEST_PIECE => {
+            Err(Status::invalid_argument("a piece of an upload has at most 1 MiB"))
+        }
+        piece => Ok(piece),
+    }
+}
+
 impl Workers {
+    pub fn new(core: Handle, options: ServerOptions) -> Workers {
+        let semaphore = || Arc::new(Semaphore::new(TRANSFERS));
+        Workers { core, options, names: Names::default(), uploads: semaphore(), downloads: semaphore() }
+    }
+
     /// Takes an upload in. The outer error is the stream's, the inner one the store's, with the bytes it had written.
     async fn receive(
         &self,
@@ -87,7 +109,7 @@ impl Workers {
         id: ArtifactId,
         first: PutArtifactRequest,
         mut rest: Streaming<PutArtifactRequest>,
-    ) -> Result<Result<(), (ArtifactError, usize)>, Status> {
+    ) -> Result<Result<(), (ArtifactError, u64)>, Status> {
         let mut upload = match store.begin() {
             Ok(upload) => upload,
             Err(error) => return Ok(Err((error, 0))),
@@ -95,14 +117,14 @@ impl Workers {
         let mut piece = Some(first);
         let mut size = 0;
         while let Some(PutArtifactRequest { chunk, .. }) = piece {
-            size += chunk.len();
+            size += chunk.len() as u64;
             if size > LARGEST_ARTIFACT {
                 return Err(Status::resource_exhausted("an artifact may have at most 8 GiB"));
             }
             if let Err(error) = upload.write(&chunk) {
                 return Ok(Err((error, size)));
             }
-            piece = rest.message().await?;
+            piece = next_piece(&mut rest).await?;
         }
         tokio::task::spawn_blocking(move || upload.finish(&id))
             .await
@@ -114,21 +136,16 @@ impl Workers {
 #[tonic::async_trait]
 impl WorkerService for Workers {
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
-        let request = request.into_inner();
+        let (_, caller, request) = request.into_parts();
         if request.protocol != PROTOCOL {
             return Err(Status::failed_precondition(format!(
                 "worker {:?} speaks protocol {}, this coordinator speaks {PROTOCOL}; use worker and coordinator of the same release",
-                request.worker, request.protocol
+                wire::shortened(&request.worker),
+                request.protocol
             )));
         }
-        let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if request.worker.is_empty() || request.worker.len() > 64 || !request.worker.chars().all(valid) {
-            return Err(Status::invalid_argument("a worker's name has 1 to 64 letters, digits, '-', '_' and '.'"));
-        }
-        if request.slots == 0 || request.slots > 65_536 {
-            return Err(Status::invalid_argument("a worker has 1 to 65,536 slots"));
-        }
-        let running = leases(request.running)?;
+        let running = wire::introduction(&request)?;
+        self.names.claim(&request.worker, &caller)?;
         let info = WorkerInfo {
             worker: request.worker,
             host: request.host,
@@ -143,7 +160,8 @@ impl WorkerService for Workers {
     }
 
     async fn acquire(&self, request: Request<AcquireRequest>) -> Result<Response<AcquireResponse>, Status> {
-        let request = request.into_inner();
+        let (_, caller, request) = request.into_parts();
+        self.names.claim(&request.worker, &caller)?;
         let deadline = Instant::now() + Duration::from_millis(request.wait_ms.into()).min(LONGEST_WAIT);
         let mut wake = self.core.wake.clone();
         loop {
@@ -164,8 +182,9 @@ impl WorkerService for Workers {
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
-        let request = request.into_inner();
-        let (running, queued) = (leases(request.running)?, leases(request.queued)?);
+        let (_, caller, request) = request.into_parts();
+        self.names.claim(&request.worker, &caller)?;
+        let (running, queued) = (wire::leases(&request.running)?, wire::leases(&request.queued)?);
         let beat = move |core: &mut Core| (core.heartbeat(&request.worker, running, queued), core.is_draining());
         let answer = self.core.call(beat).await?;
         let (Some(revoked), drain) = answer else { return Err(unregistered()) };
@@ -173,7 +192,9 @@ impl WorkerService for Workers {
     }
 
     async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<CommitResponse>, Status> {
-        let request = request.into_inner();
+        let (_, caller, request) = request.into_parts();
+        self.names.claim(&request.worker, &caller)?;
+        wire::answer(&request)?;
         let verdict = self.core.call(move |core| core.commit(request)).await?.map_err(Status::invalid_argument)?;
         let verdict = match verdict {
             Verdict::Accepted => commit_response::Verdict::Accepted,
@@ -184,7 +205,8 @@ impl WorkerService for Workers {
     }
 
     async fn fail(&self, request: Request<FailRequest>) -> Result<Response<FailResponse>, Status> {
-        let request = request.into_inner();
+        let (_, caller, request) = request.into_parts();
+        self.names.claim(&request.worker, &caller)?;
         let lease = lease(request.lease.unwrap_or_default())?;
         let failure = match FailureKind::try_from(request.kind) {
             Ok(FailureKind::Diverged) => Failure::Diverged,
@@ -193,8 +215,7 @@ impl WorkerService for Workers {
             Ok(FailureKind::Preempted) => Failure::Preempted,
             _ => Failure::Bug,
         };
-        let message: String = request.message.chars().take(2000).collect();
-        let log: String = request.log.chars().take(LONGEST_LOG).collect();
+        let (message, log) = (wire::message(&request.message), wire::log(&request.log));
         self.core.call(move |core| core.fail(&request.worker, lease, failure, message, &log)).await?;
         Ok(Response::new(FailResponse {}))
     }
@@ -203,7 +224,9 @@ impl WorkerService for Workers {
         &self,
         request: Request<SaveTrainingRequest>,
     ) -> Result<Response<SaveTrainingResponse>, Status> {
-        let SaveTrainingRequest { worker, lease: sent, artifact, step } = request.into_inner();
+        let (_, caller, SaveTrainingRequest { worker, lease: sent, artifact, step }) = request.into_parts();
+        self.names.claim(&worker, &caller)?;
+        wire::count("step", step)?;
         let lease = lease(sent.unwrap_or_default())?;
         let state = Unfinished { artifact, step };
         self.core
@@ -214,7 +237,8 @@ impl WorkerService for Workers {
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
-        let worker = request.into_inner().worker;
+        let (_, caller, LeaveRequest { worker }) = request.into_parts();
+        self.names.claim(&worker, &caller)?;
         self.core.call(move |core| core.leave(&worker)).await?;
         Ok(Response::new(LeaveResponse {}))
     }
@@ -224,7 +248,8 @@ impl WorkerService for Workers {
         request: Request<Streaming<PutArtifactRequest>>,
     ) -> Result<Response<PutArtifactResponse>, Status> {
         let mut stream = request.into_inner();
-        let first = stream.message().await?.ok_or_else(|| Status::invalid_argument("an upload begins with its id"))?;
+        let first =
+            next_piece(&mut stream).await?.ok_or_else(|| Status::invalid_argument("an upload begins with its id"))?;
         let id = artifact_id(&first.id)?;
         let store = match first.kind.as_str() {
             "" | "checkpoint" => self.core.store.clone(),
@@ -235,13 +260,14 @@ impl WorkerService for Workers {
         if store.contains(&id) {
             return Ok(Response::new(PutArtifactResponse {}));
         }
+        let _turn = self.uploads.acquire().await.map_err(|error| Status::internal(error.to_string()))?;
         match self.receive(&store, id, first, stream).await? {
             Ok(()) => Ok(Response::new(PutArtifactResponse {})),
             Err((error, written)) => {
                 let status = artifact_status(&error);
                 if let ArtifactError::Io { dir, source } = error {
                     // Leases whose answers cannot be stored are of no use: wait for space, or stop.
-                    let _ = self.core.call(move |core| core.storage_failed(dir, source, written as u64)).await;
+                    let _ = self.core.call(move |core| core.storage_failed(dir, source, written)).await;
                 }
                 Err(status)
             }
@@ -257,6 +283,8 @@ impl WorkerService for Workers {
         let id = artifact_id(&request.into_inner().id)?;
         let store = Some(self.core.store.training()).filter(|store| store.contains(&id));
         let store = store.unwrap_or_else(|| self.core.store.clone());
+        let turn = self.downloads.clone().acquire_owned().await;
+        let turn = turn.map_err(|error| Status::internal(error.to_string()))?;
         let content = tokio::task::spawn_blocking(move || store.get(&id))
             .await
             .map_err(|error| Status::internal(error.to_string()))?
@@ -264,9 +292,10 @@ impl WorkerService for Workers {
         let content = tonic::codegen::Bytes::from(content);
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         tokio::spawn(async move {
+            let _turn = turn; // whole artifacts lie in memory meanwhile
             for start in (0..content.len()).step_by(PIECE) {
                 let chunk = content.slice(start..(start + PIECE).min(content.len()));
-                if sender.send(Ok(GetArtifactResponse { chunk })).await.is_err() {
+                if sender.send_timeout(Ok(GetArtifactResponse { chunk }), STALLED).await.is_err() {
                     return; // the caller has gone
                 }
             }

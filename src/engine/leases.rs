@@ -3,7 +3,10 @@
 use super::suspects::Reputation;
 use super::{Effect, Engine, Failure, Grant, Lease, Millis, Record, SweepId, TaskId, Verdict, WorkerId};
 use crate::engine::task::{TrainEntry, Work};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+
+/// Leases that a worker may hold for each of its slots: one runs, the others wait for it.
+const HELD_PER_SLOT: u32 = 16;
 
 /// A lease that is out.
 #[derive(Debug)]
@@ -42,8 +45,9 @@ impl Engine {
         now: Millis,
         out: &mut Vec<Effect>,
     ) {
+        let named: HashSet<&Lease> = running.iter().collect();
         for (id, lease) in self.leases_of(name) {
-            if !running.contains(&lease) {
+            if !named.contains(&lease) {
                 self.correct_share_by_clock(lease, now);
                 self.record(Record::Released { lease, why: "its worker does not hold it".into() }, now, out);
                 self.settle(id, out);
@@ -70,6 +74,10 @@ impl Engine {
             return;
         };
         worker.last_seen = now;
+        // Whatever it asks for, nobody hoards.
+        let room = worker.slots.saturating_mul(HELD_PER_SLOT).saturating_sub(worker.leases.len() as u32);
+        let free_slots = free_slots.min(worker.slots).min(room);
+        let prefetch = prefetch.min(room - free_slots);
         let (last, mut grants) = (worker.last_request, worker.last_grants.clone());
         if request != 0 && request < last {
             out.push(Effect::NothingReady); // delayed on its way: the worker has had its answer and gone on

@@ -4,11 +4,11 @@ use super::audit::{self, AuditCli};
 use crate::lab::{self, Device};
 use crate::worker::{LinkError, Options, WorkerError};
 use clap::Parser;
-use epsweep::coordinator::Bearer;
 use epsweep::program::{
     AFTER_HELP, Exit, Failure, Output, block_on, finish, interrupt_signal, note, style_errors, terminate_signal,
 };
 use epsweep::telemetry;
+use epsweep::transport::{Credentials, Proof, Role};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -33,9 +33,8 @@ struct Cli {
     /// Where checkpoints and unfinished training runs are kept [default: ~/.cache/epsweep/worker]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// File whose first line is the coordinator's token
-    #[arg(long, value_name = "FILE", env = "EPSWEEP_TOKEN_FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    proof: Proof,
     /// Seconds to wait for a coordinator that has never answered
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     connect_timeout: u64,
@@ -88,7 +87,7 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         device_name,
         slots: cli.slots,
         cache: cli.cache.unwrap_or_else(default_cache),
-        token: Bearer::from_file(cli.token_file.as_deref()).map_err(Failure::usage)?,
+        credentials: Credentials::load(&cli.proof, Role::Worker).map_err(Failure::usage)?,
         libtorch: env!("EPSWEEP_LIBTORCH_VERSION").into(),
         save_every: (cli.save_every > 0).then(|| Duration::from_secs(cli.save_every)),
         patience: (Duration::from_secs(cli.connect_timeout), Duration::from_secs(cli.reconnect_timeout)),

@@ -1,14 +1,15 @@
 //! The connection to the coordinator: every call repeated until it is answered.
 
-use epsweep::coordinator::{Bearer, PROTOCOL, WAITS};
+use epsweep::coordinator::{PROTOCOL, WAITS};
 use epsweep::engine::Lease;
 use epsweep::proto::worker_service_client::WorkerServiceClient;
 use epsweep::proto::{self, RegisterRequest, RegisterResponse};
+use epsweep::transport::{Bearer, Credentials, explain};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 /// The shortest and the longest pause between two tries.
@@ -68,20 +69,17 @@ impl Link {
     /// When the address is not one.
     pub fn new(
         address: &str,
-        token: Bearer,
+        credentials: &Credentials,
         identity: Identity,
         patience: (Duration, Duration),
         held: Arc<dyn Fn() -> Vec<Lease> + Send + Sync>,
     ) -> Result<Link, LinkError> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|_| LinkError::Address { address: address.into() })?
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_while_idle(true);
+        let (endpoint, dialer) =
+            credentials.endpoint(address).map_err(|_| LinkError::Address { address: address.into() })?;
         // Acquire waits at the coordinator; all other calls are bounded one by one.
+        let channel = endpoint.connect_with_connector_lazy(dialer);
         let client =
-            WorkerServiceClient::with_interceptor(endpoint.connect_lazy(), token).max_decoding_message_size(256 << 20);
+            WorkerServiceClient::with_interceptor(channel, credentials.bearer()).max_decoding_message_size(256 << 20);
         // The seed only spreads the retries of many workers; no result depends on it.
         let seed = blake3::hash(identity.worker.as_bytes()).as_bytes()[..8].try_into().map(u64::from_le_bytes);
         Ok(Link {
@@ -171,17 +169,21 @@ impl Link {
                 Err(status) if status.code() == special => return Ok(Err(status)),
                 Err(status) => status,
             };
-            let passing = matches!(
-                status.code(),
-                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal
-            );
+            let (answered, patience) = {
+                let patience = self.patience.lock().expect("no panic holds it");
+                (patience.answered, if patience.answered { patience.later } else { patience.first })
+            };
+            let passing = match status.code() {
+                // Who was let in once is so again when the new token or certificate has reached both ends.
+                Code::Unauthenticated | Code::PermissionDenied => answered,
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal => {
+                    answered || explain(&status).is_none()
+                }
+                _ => false,
+            };
             if !passing {
                 return Err(self.refused(&status));
             }
-            let patience = {
-                let patience = self.patience.lock().expect("no panic holds it");
-                if patience.answered { patience.later } else { patience.first }
-            };
             if status.metadata().contains_key(WAITS) {
                 // It is there, and keeps what it knows; what is held here is handed in when it can take it.
                 started = Instant::now();
@@ -206,7 +208,8 @@ impl Link {
     }
 
     fn refused(&self, status: &Status) -> LinkError {
-        LinkError::Refused { address: self.address.clone(), reason: status.message().to_string() }
+        let reason = explain(status).unwrap_or_else(|| status.message().to_string());
+        LinkError::Refused { address: self.address.clone(), reason }
     }
 
     /// Half to all of `pause`, so that a fleet does not come back in one instant.
@@ -235,6 +238,9 @@ pub fn bounded<T>(message: T, timeout: Duration) -> Request<T> {
 
 /// The innermost error says what happened ("connection refused"); the outer ones say "transport error".
 fn root_cause(status: &Status) -> String {
+    if let Some(text) = explain(status) {
+        return text;
+    }
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
     let mut text = status.message().to_string();
     while let Some(error) = cause {

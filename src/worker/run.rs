@@ -6,11 +6,12 @@ use super::link::{Identity, Link, LinkError, bounded, parse_leases};
 use super::slots::{self, Done, Job, Shared};
 use crate::lab::Device;
 use epsweep::artifacts::{ArtifactError, ArtifactId, Store};
-use epsweep::coordinator::{Bearer, PREFETCH_PER_SLOT};
+use epsweep::coordinator::PREFETCH_PER_SLOT;
 use epsweep::engine::{Failure, Lease};
 use epsweep::plan::TaskKey;
 use epsweep::proto::{self, AcquireRequest, AcquireResponse, FailRequest, FailureKind, HeartbeatRequest, LeaveRequest};
 use epsweep::telemetry;
+use epsweep::transport::Credentials;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +40,7 @@ pub struct Options {
     pub slots: u32,
     /// Checkpoints and unfinished training runs.
     pub cache: PathBuf,
-    pub token: Bearer,
+    pub credentials: Credentials,
     pub libtorch: String,
     /// How often the state of a training run is sent to the coordinator.
     ///
@@ -153,8 +154,13 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         libtorch: options.libtorch,
     };
     let named = held.clone();
-    let link =
-        Link::new(&options.connect, options.token, identity, options.patience, Arc::new(move || named.leases()))?;
+    let link = Link::new(
+        &options.connect,
+        &options.credentials,
+        identity,
+        options.patience,
+        Arc::new(move || named.leases()),
+    )?;
     let shared = Arc::new(Shared {
         device: options.device,
         data: DataCache::default(),

@@ -87,12 +87,12 @@ fn nobody_home_is_exit_code_four() {
 }
 
 #[test]
-fn a_port_in_use_and_a_public_listener_without_a_token_are_refused() {
+fn a_port_in_use_and_a_public_listener_without_tls_are_refused() {
     let folder = Folder::with(SMALL);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     folder.epsweep(&["serve", "--listen", &address, "--state", "s"]).expect(2).says(&[&address, "in use"]);
-    folder.epsweep(&["serve", "--listen", "0.0.0.0:0", "--state", "s"]).expect(2).says(&["token"]);
+    folder.epsweep(&["serve", "--listen", "0.0.0.0:0", "--state", "s"]).expect(2).says(&["TLS", "epsweep certs"]);
     folder.epsweep(&["serve", "--listen", "nonsense", "--state", "s"]).expect(2).says(&["HOST:PORT"]);
 }
 
@@ -160,7 +160,10 @@ fn a_wrong_token_opens_nothing() {
     let (_coordinator, address) = folder.serve(&["--token-file", "token"]);
     folder.epsweep(&["list", "--to", &address]).expect(2).says(&["wants a token"]);
     folder.epsweep(&["list", "--to", &address, "--token-file", "other"]).expect(2).says(&["not this coordinator's"]);
-    folder.epsweep(&["list", "--to", &address, "--token-file", "short"]).expect(2).says(&["shorter than 16"]);
+    folder
+        .epsweep(&["list", "--to", &address, "--token-file", "short"])
+        .expect(2)
+        .says(&["short, line 1", "16 to 4096"]);
     folder.epsweep(&["list", "--to", &address, "--token-file", "token"]).expect(0);
     folder.worker(&address, "w", &["--token-file", "other"]).wait().expect(2).says(&["not this coordinator's"]);
 }

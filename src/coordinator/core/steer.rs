@@ -32,7 +32,10 @@ pub fn no_such_sweep(name: &str) -> String {
     if name.is_empty() {
         "no sweep was submitted yet".to_string()
     } else {
-        format!("there is no sweep called {name:?}; `epsweep list` shows those there are")
+        format!(
+            "there is no sweep called {:?}; `epsweep list` shows those there are",
+            super::super::wire::shortened(name)
+        )
     }
 }
 

@@ -31,3 +31,22 @@ fn who_held_a_task_once_may_still_answer_it_and_only_with_its_own_attempt() {
     assert_eq!(recovered.commit("a", first), Verdict::Accepted, "history remembers who held it");
     assert_eq!(bench.commit("a", first), Verdict::Accepted);
 }
+
+#[test]
+fn nobody_hoards_tasks() {
+    let mut bench = Bench::new();
+    let task = |n| NewTask { key: key(n), work: NewWork::Train { keep: vec![1] }, seconds: 0.01 };
+    bench.apply(Event::Admit(Admission { sweep: 1, revive: true, tasks: (1..=200).map(task).collect() }));
+    bench.register("a");
+    let mut greedy = |request| {
+        let ask = Event::Acquire { worker: worker("a"), request, free_slots: u32::MAX, prefetch: u32::MAX };
+        let effects = bench.apply(ask);
+        effects
+            .iter()
+            .find_map(|e| if let Effect::Granted(grants) = e { Some(grants.len()) } else { None })
+            .unwrap_or(0)
+    };
+    assert_eq!(greedy(1), 1, "one slot, and how long tasks take is not known");
+    let all: usize = 1 + (2..100).map(greedy).sum::<usize>();
+    assert_eq!(all, 16, "one slot, and what may wait for it");
+}
