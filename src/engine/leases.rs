@@ -76,7 +76,7 @@ impl Engine {
         worker.last_seen = now;
         // Whatever it asks for, nobody hoards.
         let room = worker.slots.saturating_mul(HELD_PER_SLOT).saturating_sub(worker.leases.len() as u32);
-        let free_slots = free_slots.min(worker.slots).min(room);
+        let free_slots = free_slots.min(room);
         let prefetch = prefetch.min(room - free_slots);
         let (last, mut grants) = (worker.last_request, worker.last_grants.clone());
         if request != 0 && request < last {
