@@ -6,7 +6,7 @@ BIN    := $(or $(CARGO_TARGET_DIR),target)/debug
 # nextest runs the tests in parallel processes; without it, cargo's own runner does.
 RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
 
-.PHONY: fuzz help setup build demo test check fix bench-workers bench-attacks
+.PHONY: fuzz help setup build demo test check fix bench-workers bench-attacks bench-coordinator chaos
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,6 +33,9 @@ fix: setup       ## mend what `check` can mend
 	$(CARGO) fmt
 	$(CARGO) clippy --fix --allow-dirty --allow-staged --all-targets
 
+chaos: setup     ## 200 random kill -9 over coordinator and workers, and a coordinator away for a minute
+	EPSWEEP_KILLS=200 EPSWEEP_DOWN_SECONDS=60 $(CARGO) test --locked --test cli -- --nocapture --test-threads 1 random_kills outlives
+
 bench-workers: build  ## how much faster two workers are than one, on equal tasks
 	$(PYTHON) scripts/bench_workers.py $(BIN)/epsweep
 
@@ -46,3 +49,6 @@ fuzz:            ## run every fuzz target for FUZZ_SECONDS (needs nightly Rust a
 		$(CARGO) +nightly fuzz run -s none $$target fuzz/corpus/$$target tests/fuzz/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=4096 || exit 1; \
 	done
+
+bench-coordinator: setup  ## tasks per second, and what one costs the coordinator, with 2, 128 and 2,048 slots
+	$(CARGO) bench --locked --profile dev --bench coordinator
