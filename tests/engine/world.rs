@@ -373,7 +373,8 @@ impl World {
 
     fn acquire(&mut self, worker: WorkerId, request: u64, free_slots: u32, prefetch: u32) -> Option<Reply> {
         let effects = self.apply(Event::Acquire { worker: worker.clone(), request, free_slots, prefetch });
-        let leased = effects.iter().filter(|effect| matches!(effect, Effect::Persist(_))).count() as u32;
+        let leased =
+            effects.iter().filter(|effect| matches!(effect, Effect::Persist(Record::Leased { .. }))).count() as u32;
         assert!(leased <= free_slots + prefetch, "more leases than were asked for");
         let granted_before = self.answered.entry(worker.clone()).or_default();
         assert!(leased == 0 || request >= *granted_before, "leases for a request that {worker} has long left behind");
