@@ -4,7 +4,7 @@
 //! holder is told to stop at its next heartbeat. Candidates are looked for at a tick, not at every
 //! request: thousands of idle workers may ask at once.
 
-use super::task::TrainEntry;
+use super::task::{Outlook, TrainEntry};
 use super::{Effect, Engine, Lease, Millis, Record, SweepId, TaskId, WorkerId};
 
 /// A copy must promise to be done this much sooner than the original.
@@ -79,6 +79,9 @@ impl Engine {
         let held = self.held(id, lease.attempt)?;
         if held.worker == *name || self.copies.contains_key(&id) || !self.may_try(name, id) {
             return None;
+        }
+        if self.tasks[id.0 as usize].failures.outlook != Outlook::Open {
+            return None; // its other lease has used up its retries: this one may still answer, but no more is tried
         }
         let complete = self.trains.get(&id).is_some_and(TrainEntry::is_complete);
         if complete || self.open_sweep(id).is_none() {
