@@ -210,7 +210,7 @@ impl Worker {
 
     /// Acquires, hands to the slots, delivers; returns when drained, told to go, or given up.
     async fn serve(self, finished: &mut tokio::sync::mpsc::UnboundedReceiver<Done>) -> Result<(), LinkError> {
-        let mut request = 1;
+        let mut request = first_request();
         let (failed, mut failures) = unbounded_channel();
         loop {
             let held = self.held.lock().len() as u32;
@@ -400,4 +400,11 @@ impl Worker {
         let message = LeaveRequest { worker: self.link.worker() };
         let _ = self.link.client().leave(bounded(message, Duration::from_secs(2))).await;
     }
+}
+
+/// Where a process begins to count its requests: above every number of an earlier process of its name, whose
+/// last one may still be on its way and must not pass for newer than the first of this one.
+fn first_request() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(1, |elapsed| elapsed.as_millis() as u64)
 }

@@ -424,8 +424,9 @@ impl World {
     }
 
     fn begin_anew(&mut self, worker: usize) {
-        let life = self.workers[worker].life + 1;
-        self.workers[worker] = Process { life, request: 1, ..Process::default() };
+        // Requests count on, as by the clock.
+        let (life, request) = (self.workers[worker].life + 1, self.workers[worker].request + 1);
+        self.workers[worker] = Process { life, request, ..Process::default() };
     }
 
     fn hear(&mut self, worker: usize, reply: Reply) {

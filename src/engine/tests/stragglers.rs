@@ -78,6 +78,7 @@ fn a_task_has_one_copy_at_most_and_none_on_its_own_worker() {
 #[test]
 fn what_waits_at_a_slow_worker_is_given_to_an_idle_one() {
     let mut bench = nearly_done();
+    bench.apply(Event::Register { worker: worker("a"), slots: 2, running: vec![] });
     let effects = bench.apply(Event::Acquire { worker: worker("a"), request: 5, free_slots: 2, prefetch: 0 });
     let Some(Effect::Granted(grants)) = effects.last() else { panic!("{effects:?}") };
     let (running, queued) = (grants[0].lease, grants[1].lease);
@@ -115,6 +116,30 @@ fn nothing_is_copied_for_a_paused_sweep() {
 }
 
 // ---- found by random schedules ---------------------------------------------------------------------
+
+#[test]
+fn what_has_used_up_its_retries_is_not_tried_again_beside_its_last_copy() {
+    let mut bench = nearly_done();
+    bench.register("c");
+    for (name, request) in [("a", 5), ("b", 5)] {
+        let last = bench.acquire(name, request)[0];
+        if name == "a" {
+            answer(&mut bench, name, last);
+        }
+    }
+    let (mut request, mut copies) = (5, 0);
+    loop {
+        wait(&mut bench, 10);
+        let running = bench.engine.all_leases();
+        bench.apply(Event::Heartbeat { worker: worker("b"), running, queued: vec![] });
+        request += 1;
+        let Some(&copy) = bench.acquire("a", request).first() else { break };
+        bench.fail("a", copy, Failure::OutOfMemory);
+        copies += 1;
+    }
+    assert_eq!(copies, 5);
+    assert_eq!(bench.engine.progress(1).unwrap().train.of(Status::Leased), 1, "b may still answer");
+}
 
 #[test]
 fn a_training_run_is_not_copied_for_epochs_that_nobody_wants_any_more() {
