@@ -182,7 +182,7 @@ async fn measure(slots: u32, seeds: u64) {
     let coordinator = Coordinator::start(state.path());
     let before = coordinator.resident();
     let mut client = ClientServiceClient::connect(format!("http://{}", coordinator.address)).await.unwrap();
-    let submit = SubmitRequest { yaml: sweep(seeds), source: "bench.yaml".into(), base_dir: "/".into() };
+    let submit = SubmitRequest { yaml: sweep(seeds), source: "bench.yaml".into(), base_dir: "/".into(), priority: 0 };
     let submitted = Instant::now();
     let tasks = client.submit(submit).await.unwrap().into_inner().tasks;
     let submitted = submitted.elapsed();

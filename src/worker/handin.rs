@@ -135,15 +135,14 @@ impl Worker {
     fn done_with(&self, answers: &Answers, lease: Lease, witnesses: &[ArtifactId]) {
         answers.remove(lease);
         for id in witnesses {
-            let _ = std::fs::remove_file(self.folder(Sort::Witnesses).path(id));
+            let _ = self.folder(Sort::Witnesses).remove(id);
         }
     }
 
     fn folder(&self, sort: Sort) -> Store {
         match sort {
             Sort::Checkpoint => self.shared.checkpoints.clone(),
-            Sort::Witnesses => self.shared.checkpoints.witnesses(),
-            Sort::Training => self.shared.checkpoints.training(),
+            Sort::Witnesses | Sort::Training => self.shared.passing.clone(),
         }
     }
 }

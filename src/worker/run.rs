@@ -165,6 +165,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         device: options.device,
         data: DataCache::default(),
         checkpoints: Store::open(&options.cache.join("checkpoints"))?,
+        passing: Store::open(&options.cache.join("passing"))?,
         partial: options.cache.join("training"),
     });
     let answers = Answers::open(&options.cache, &options.name)

@@ -63,6 +63,9 @@ pub struct Shared {
     pub device: Device,
     pub data: DataCache,
     pub checkpoints: Store,
+    /// What is only on its way to or from the coordinator. A folder of its own: the cache may be the coordinator's
+    /// own folder, whose files are not this worker's to remove.
+    pub passing: Store,
     /// Unfinished training runs, by task.
     pub partial: PathBuf,
 }

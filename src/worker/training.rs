@@ -85,7 +85,7 @@ impl Worker {
 
     async fn try_take_over(&self, lease: Lease, name: &str) -> Result<Option<u64>, String> {
         let id = ArtifactId::parse(name).ok_or("the lease names no artifact")?;
-        let store = self.shared.checkpoints.training();
+        let store = self.shared.passing.clone();
         fetch::artifact(&self.link, &store, &id).await.map_err(|error| fetch::chain(&error))?;
         let content = store.get(&id).map_err(|error| error.to_string())?;
         let _ = store.remove(&id);

@@ -151,8 +151,10 @@ impl Core {
             .find_map(|effect| if let Effect::Verdict(verdict) = effect { Some(*verdict) } else { None })
             .unwrap_or(Verdict::Unwanted);
         let (task, attempt) = (lease.task.short(), lease.attempt);
-        tracing::info!(sweep, trial, task, attempt, worker, kind, seconds, verdict = ?verdict, "committed");
-        if verdict == Verdict::Accepted {
+        if verdict != Verdict::Accepted {
+            tracing::info!(sweep, trial, task, attempt, worker, kind, verdict = ?verdict, "answer not needed");
+        } else {
+            tracing::info!(sweep, trial, task, attempt, worker, kind, seconds, verdict = ?verdict, "committed");
             let passes = request.passes.unwrap_or_default();
             let cost = Cost {
                 task: lease.task,
