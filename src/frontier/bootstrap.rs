@@ -16,12 +16,12 @@
 //! (`calibration.rs` measures both). Two seeds give wide intervals; they do know little.
 //!
 //! How single examples vary from seed to seed shows in the spread over seeds, and again when examples are
-//! drawn. So the multipliers carry only the part of the spread that is not theirs ([`Group`]'s components);
+//! drawn. So the multipliers carry only the part of the spread that is not theirs (the components of `groups`);
 //! otherwise intervals cover 98.4 % where six configurations are alike.
 //!
 //! What looks at all candidates at once uses the same draws without the widening of Student's t: with three
 //! seeds, t throws somebody far out in every draw. For `p_on_frontier`, estimates and noise shrink as well
-//! ([`super::shrink`]); without that it would say 29 % where 41 % is right.
+//! (`shrink`); without that it would say 29 % where 41 % is right.
 //!
 //! With one seed, nothing can be said about other seeds, and the interval speaks of the examples
 //! only: [`IntervalKind::Examples`].
