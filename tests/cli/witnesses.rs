@@ -72,6 +72,25 @@ impl Tampered {
         assert_eq!(ledger.execute(sql, [&self.task]).unwrap(), 1, "{sql}");
     }
 
+    /// Makes the ledger name another file, and gives the row the checksum that it would have been written with.
+    fn name_file(&self, artifact: &str) {
+        let ledger = rusqlite::Connection::open(path(&self.folder, "out/ledger.sqlite")).unwrap();
+        let row = "SELECT task, count, bytes FROM witness_files WHERE task = ?1";
+        let read = |row: &rusqlite::Row| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let (task, count, bytes): (Vec<u8>, i64, i64) = ledger.query_row(row, [&self.task], read).unwrap();
+        // As in src/ledger/sums.rs: the table, then kind, length and content of each value.
+        let mut summed = b"witness_files".to_vec();
+        let (count, bytes) = (count.to_le_bytes(), bytes.to_le_bytes());
+        for (kind, content) in [(4u8, &task[..]), (3, artifact.as_bytes()), (1, &count[..]), (1, &bytes[..])] {
+            summed.push(kind);
+            summed.extend_from_slice(&(content.len() as u64).to_le_bytes());
+            summed.extend_from_slice(content);
+        }
+        let sum = i64::from_le_bytes(blake3::hash(&summed).as_bytes()[..8].try_into().unwrap());
+        let sql = "UPDATE witness_files SET artifact = ?2, sum = ?3 WHERE task = ?1";
+        assert_eq!(ledger.execute(sql, (&self.task, artifact, sum)).unwrap(), 1);
+    }
+
     fn file(&self) -> std::path::PathBuf {
         path(&self.folder, "out/witnesses").join(format!("{}.safetensors.gz", self.artifact))
     }
@@ -85,9 +104,9 @@ impl Tampered {
         let id = ArtifactId::of(&packed);
         let name = path(&self.folder, "out/witnesses").join(format!("{id}.safetensors.gz"));
         std::fs::write(&name, packed).unwrap();
-        self.execute(&format!("UPDATE witness_files SET artifact = '{id}' WHERE task = ?1"));
+        self.name_file(id.as_str());
         let said = self.audit();
-        self.execute(&format!("UPDATE witness_files SET artifact = '{}' WHERE task = ?1", self.artifact));
+        self.name_file(&self.artifact);
         std::fs::remove_file(name).unwrap();
         said
     }
