@@ -46,7 +46,7 @@ pub use files::Given;
 pub use measures::{MeasureRequest, measure};
 pub use process::{cuda_devices, use_one_thread};
 pub use tch::Device;
-pub use training::resume::reached as training_reached;
+pub use training::resume::{INTERVAL as TRAINING_INTERVAL, Place as TrainingPlace, reached as training_reached};
 pub use training::{Checkpoint, EpochReport, TrainRequest, train};
 
 /// How whoever asked follows a task and calls it off.

@@ -29,6 +29,18 @@ impl Ledger {
         query().map_err(|source| self.fails(source))
     }
 
+    /// Whether any run can go on from this artifact.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn names_unfinished(&self, artifact: &str) -> Result<bool, LedgerError> {
+        let query = || -> rusqlite::Result<bool> {
+            let sql = "SELECT EXISTS (SELECT 1 FROM unfinished WHERE artifact = ?1)";
+            self.connection.prepare_cached(sql)?.query_row([artifact], |row| row.get(0))
+        };
+        query().map_err(|source| self.fails(source))
+    }
+
     /// Puts a state in the place of any earlier one of the run.
     ///
     /// # Errors

@@ -479,7 +479,7 @@ fn a_plan_knows_what_cannot_be_asked() {
 }
 
 #[test]
-fn a_million_tasks_are_planned_in_seconds() {
+fn a_million_tasks_take_tens_of_megabytes() {
     let text = "
 dataset: {mnist: {dir: here}}
 trial: {model: smallcnn, method: natural, optimizer: sgd, epochs: 20, batch_size: 128}
@@ -489,11 +489,9 @@ evaluate: {epochs: [1, 5, 10, 20], epsilons: {linspace: [0, 0.3, 16]}, attacks: 
 ";
     let sweep = Arc::new(sweep(text));
     let info = DataInfo { height: 28, width: 28, train_count: 60_000, test_count: 10_000, ..data() };
-    let started = std::time::Instant::now();
     let plan = Plan::new(sweep, info).unwrap();
-    let seconds = started.elapsed().as_secs_f64();
     let megabytes = (plan.tasks.capacity() * size_of::<Task>()) as f64 / 1e6;
-    println!("{} tasks planned in {seconds:.2} s, {megabytes:.0} MB", plan.tasks.len());
+    println!("{} tasks, {megabytes:.0} MB", plan.tasks.len());
     assert_eq!(plan.trials.len(), 2500);
     assert!(plan.tasks.len() > 800_000, "{}", plan.tasks.len());
     assert_eq!(size_of::<Task>(), 56, "a million tasks should cost tens of megabytes");

@@ -43,8 +43,8 @@ struct Cli {
     reconnect_timeout: u64,
     /// Seconds between two copies of a training run's state that go to the coordinator, for others to go on from;
     /// 0: none, the cache outlives this worker
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    save_every: u64,
+    #[arg(long, value_name = "SECONDS", default_value_t = 300.0, value_parser = seconds)]
+    save_every: f64,
     /// Also write JSON lines to this file
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
@@ -53,6 +53,12 @@ struct Cli {
     exit_with_stdin: bool,
     #[command(flatten)]
     output: Output,
+}
+
+/// Seconds from 0 to a year.
+fn seconds(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "a number of seconds is expected, such as 300 or 0.5".to_string())?;
+    (0.0..=365.0 * 86400.0).contains(&value).then_some(value).ok_or_else(|| "it lies outside 0 to a year".to_string())
 }
 
 /// The whole program.
@@ -89,7 +95,7 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         cache: cli.cache.unwrap_or_else(default_cache),
         credentials: Credentials::load(&cli.proof, Role::Worker).map_err(Failure::usage)?,
         libtorch: env!("EPSWEEP_LIBTORCH_VERSION").into(),
-        save_every: (cli.save_every > 0).then(|| Duration::from_secs(cli.save_every)),
+        save_every: (cli.save_every > 0.0).then(|| Duration::from_secs_f64(cli.save_every)),
         patience: (Duration::from_secs(cli.connect_timeout), Duration::from_secs(cli.reconnect_timeout)),
     };
     match crate::worker::run(options, shutdown).await {

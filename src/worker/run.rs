@@ -4,7 +4,7 @@ use super::answers::Answers;
 use super::fetch::{self, DataCache};
 use super::link::{Identity, Link, LinkError, bounded, parse_leases};
 use super::slots::{self, Done, Job, Shared};
-use crate::lab::Device;
+use crate::lab::{Device, TRAINING_INTERVAL};
 use epsweep::artifacts::{ArtifactError, ArtifactId, Store};
 use epsweep::coordinator::PREFETCH_PER_SLOT;
 use epsweep::engine::{Failure, Lease};
@@ -167,6 +167,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         checkpoints: Store::open(&options.cache.join("checkpoints"))?,
         passing: Store::open(&options.cache.join("passing"))?,
         partial: options.cache.join("training"),
+        save_every: options.save_every.unwrap_or(TRAINING_INTERVAL).min(TRAINING_INTERVAL),
     });
     let answers = Answers::open(&options.cache, &options.name)
         .map_err(|source| WorkerError::Answers { cache: options.cache.clone(), source })?;

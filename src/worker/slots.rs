@@ -4,7 +4,7 @@ use super::fetch::DataCache;
 use crate::lab::attacks::CPU_ROWS;
 use crate::lab::{
     self, CertifyRequest, Device, EpochReport, EvaluateRequest, Given, LabError, MeasureRequest, Passes, TrainRequest,
-    Watch,
+    TrainingPlace, Watch,
 };
 use epsweep::artifacts::{ArtifactId, Store};
 use epsweep::engine::{Failure, Lease};
@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A lease that has all it needs to start.
@@ -68,6 +68,8 @@ pub struct Shared {
     pub passing: Store,
     /// Unfinished training runs, by task.
     pub partial: PathBuf,
+    /// Shortest time between two saves of a training run's state there.
+    pub save_every: Duration,
 }
 
 impl Shared {
@@ -170,7 +172,7 @@ fn train(question: &TrainQuestion, job: &Job, shared: &Shared, partial: Option<&
         data: &data,
         given: Given { module: module.as_deref(), weights: weights.as_deref() },
         keep: &job.sent.keep,
-        resume_dir: partial.map(PathBuf::as_path),
+        resume: partial.map(|dir| TrainingPlace { dir, every: shared.save_every }),
         device: shared.device,
     };
     let answer = lab::train(request, &mut Follow(job))?;

@@ -6,7 +6,8 @@ use crate::lab::files::read_weights;
 use crate::lab::models::inspect::{Facts, inspect};
 use crate::lab::models::{Blueprint, Mode, Network};
 use crate::lab::training::TrainAnswer;
-use crate::lab::{Device, EvaluateRequest, Given, Images, LabData, LabError, RawImages, TrainRequest};
+use crate::lab::{Device, EvaluateRequest, Given, Images, LabData, LabError, RawImages};
+use crate::lab::{TRAINING_INTERVAL, TrainRequest, TrainingPlace};
 use crate::lab::{evaluate, train, weights};
 use crate::setting::*;
 use epsweep::plan::question::{EvaluateQuestion, TrainQuestion};
@@ -48,7 +49,8 @@ fn module(name: &str) -> Result<Network, LabError> {
 fn answer(question: &TrainQuestion, given: Given, folder: Option<&Path>, stop: usize) -> Result<TrainAnswer, LabError> {
     let keep = [question.epochs];
     let data = digits();
-    let request = TrainRequest { question, data: &data, keep: &keep, given, resume_dir: folder, device: Device::Cpu };
+    let resume = folder.map(|dir| TrainingPlace { dir, every: TRAINING_INTERVAL });
+    let request = TrainRequest { question, data: &data, keep: &keep, given, resume, device: Device::Cpu };
     train(request, &mut Patience::until(stop))
 }
 

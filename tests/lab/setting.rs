@@ -5,8 +5,8 @@ use crate::lab::attacks::gradient::{Slope, ascend, margin};
 use crate::lab::models::Network;
 use crate::lab::training::TrainAnswer;
 use crate::lab::{
-    Checkpoint, Device, EpochReport, EvaluateRequest, Given, Images, LabData, LabError, TrainRequest, Watch, evaluate,
-    streams::Key, train,
+    Checkpoint, Device, EpochReport, EvaluateRequest, Given, Images, LabData, LabError, TRAINING_INTERVAL,
+    TrainRequest, TrainingPlace, Watch, evaluate, streams::Key, train,
 };
 use epsweep::outcome::Known;
 use epsweep::plan::question::{ALGORITHM_VERSION, DataId, EvaluateQuestion, TaskKey, TrainQuestion};
@@ -133,7 +133,8 @@ pub fn run_training(
     watch: &mut Patience,
 ) -> Result<TrainAnswer, LabError> {
     let given = Given::default();
-    train(TrainRequest { question, data, keep, given, resume_dir, device: Device::Cpu }, watch)
+    let resume = resume_dir.map(|dir| TrainingPlace { dir, every: TRAINING_INTERVAL });
+    train(TrainRequest { question, data, keep, given, resume, device: Device::Cpu }, watch)
 }
 
 /// The weights after the last epoch.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::coordinator::Prepared;
 use crate::engine::{Lease, Verdict};
-use crate::ledger::WorkerInfo;
+use crate::ledger::{Unfinished, WorkerInfo};
 use crate::plan::{Question, TaskKey};
 use crate::proto;
 use std::collections::{BTreeMap, HashSet};
@@ -205,4 +205,44 @@ async fn artifacts_that_do_not_fit_stop_leases_and_what_was_answered_stays() {
         assert!(since.elapsed() < Duration::from_secs(30), "it does not go on");
     }
     assert!(worker.refusals > 0);
+}
+
+#[tokio::test]
+async fn a_worker_without_the_lease_can_neither_replace_nor_drop_anothers_state() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (handle, _notices) = start(dir.path());
+    let sweep = prepared(YAML);
+    handle.call(move |core| core.submit(&sweep)).await.expect("submitted");
+    let mut worker = Worker::new(&handle);
+    worker.register().await;
+    let leases = handle.call(|core| core.acquire("w", 1, 1, 1)).await.expect("answered").expect("known");
+    let lease: Lease = leases[0].id.clone().unwrap_or_default().try_into().expect("a lease");
+    let store = handle.store.training();
+    let save = |worker: &'static str, lease: Lease, content: &'static [u8], step: u64| {
+        let artifact = store.put(content).expect("room");
+        let state = Unfinished { artifact: artifact.to_string(), step };
+        let handle = handle.clone();
+        async move {
+            handle.call(move |core| core.save_training(worker, lease, state)).await.expect("answered").expect("valid");
+            artifact
+        }
+    };
+    let known = || handle.read(move |core| core.ledger.unfinished(lease.task));
+
+    let first = save("w", lease, b"five steps", 5).await;
+    // By another worker; under a lease that nobody holds; and not further than what is known.
+    save("thief", lease, b"five steps", 9).await;
+    save("w", Lease { attempt: lease.attempt + 1, ..lease }, b"five steps", 9).await;
+    save("w", lease, b"five steps", 4).await;
+    let late = save("w", lease, b"four steps", 4).await;
+    assert_eq!(known().await.expect("there").expect("readable").expect("kept").step, 5);
+    assert!(store.contains(&first), "the state that the next attempt goes on from");
+    assert!(!store.contains(&late), "nobody needs it");
+
+    let further = save("w", lease, b"seven steps", 7).await;
+    assert!(store.contains(&further) && !store.contains(&first));
+    let request = answer(&handle, &leases[0]);
+    let verdict = handle.call(move |core| core.commit(request)).await.expect("answered");
+    assert_eq!(verdict, Ok(Verdict::Accepted));
+    assert!(!store.contains(&further), "the run has ended");
 }

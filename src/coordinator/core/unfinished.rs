@@ -17,9 +17,7 @@ impl Core {
         let further = earlier.as_ref().is_none_or(|earlier| earlier.step < state.step);
         if !further || !self.engine.holds(worker, lease) {
             // A late copy of what is known, or of a run that has ended meanwhile.
-            if earlier.is_none_or(|earlier| earlier.artifact != state.artifact) {
-                self.drop_state(&state.artifact);
-            }
+            self.drop_state(&state.artifact);
             return Ok(());
         }
         let written = self.ledger.store_unfinished(lease.task, &state);
@@ -45,8 +43,11 @@ impl Core {
         }
     }
 
-    fn drop_state(&self, artifact: &str) {
-        if let Some(id) = ArtifactId::parse(artifact)
+    /// Removes a state, unless the ledger names it: what a worker says must not cost another its state.
+    fn drop_state(&mut self, artifact: &str) {
+        let named = self.ledger.names_unfinished(artifact);
+        if !self.keep(named)
+            && let Some(id) = ArtifactId::parse(artifact)
             && let Err(error) = self.store.training().remove(&id)
         {
             tracing::warn!(%error, "a training state that nobody needs stays on the disk");

@@ -27,8 +27,7 @@ use epsweep::plan::question::{Question, TrainQuestion};
 use epsweep::spec::{Method, Optimizer, Precision};
 use methods::{Batch, Objective, Pair};
 use optim::Updater;
-use resume::{Folder, Memory, Saved};
-use std::path::Path;
+use resume::{Folder, Memory, Place, Saved};
 use std::time::Instant;
 use tch::{Device, Tensor};
 use watch::Sentinel;
@@ -41,9 +40,8 @@ pub struct TrainRequest<'a> {
     pub given: Given<'a>,
     /// Epochs (from 1) whose weights are wanted, in any order; of a pretrained network 0.
     pub keep: &'a [u32],
-    /// Folder for this question's partial state: created, continued from when valid, and left for
-    /// the caller to remove once the answer is safe.
-    pub resume_dir: Option<&'a Path>,
+    /// Where the run saves its state; without it, a run that is cut off starts over.
+    pub resume: Option<Place<'a>>,
     pub device: Device,
 }
 
@@ -127,7 +125,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(request: &TrainRequest<'a>) -> Result<Run<'a>, LabError> {
-        let TrainRequest { question, data, keep, given, resume_dir, device } = *request;
+        let TrainRequest { question, data, keep, given, resume, device } = *request;
         check(question, data, keep)?;
         let network = blueprint(question, data, device).initial(given, question.seed)?;
         if network.parameters().is_empty() {
@@ -159,9 +157,9 @@ impl<'a> Run<'a> {
             earlier_seconds: 0.0,
             started: Instant::now(),
         };
-        if let Some(path) = resume_dir {
+        if let Some(place) = resume {
             let key = Question::Train(question.clone()).key().to_string();
-            let (folder, saved) = Folder::open(path, &key, &run.own_epochs(), run.batches_per_epoch() * run.updates());
+            let (folder, saved) = Folder::open(place, &key, &run.own_epochs(), run.batches_per_epoch() * run.updates());
             if let Some(saved) = saved
                 && let Err(error) = run.restore(saved)
             {

@@ -19,10 +19,20 @@ use tch::Tensor;
 
 const VERSION: u32 = 1;
 const METADATA: &str = "epsweep";
-/// Shortest time between two saves, unless told to save now.
-const INTERVAL: Duration = Duration::from_secs(2);
+/// A good [`Place::every`]: less than anybody minds doing again.
+pub const INTERVAL: Duration = Duration::from_secs(2);
 /// Saving may take this share of the time.
 const SHARE: f64 = 0.02;
+
+/// Where a run saves its state and goes on from, and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Folder for this question's state alone: created, continued from when valid, and left for the
+    /// caller to remove once the answer is safe.
+    pub dir: &'a Path,
+    /// Shortest time between two saves, unless told to save now or saving costs too much of the time.
+    pub every: Duration,
+}
 
 /// Where a run is, apart from its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,6 +101,7 @@ pub struct Folder {
     path: PathBuf,
     question: String,
     last: Instant,
+    every: Duration,
     interval: Duration,
     kept: Vec<Kept>,
 }
@@ -100,17 +111,18 @@ impl Folder {
     /// are wanted: a state that has passed one of them without keeping it is of no use.
     ///
     /// A folder that cannot be used is warned about, and costs the chance to resume, not the run.
-    pub fn open(path: &Path, question: &str, keep: &[u32], steps_per_epoch: u64) -> (Folder, Option<Saved>) {
+    pub fn open(place: Place<'_>, question: &str, keep: &[u32], steps_per_epoch: u64) -> (Folder, Option<Saved>) {
         let mut folder = Folder {
-            path: path.to_path_buf(),
+            path: place.dir.to_path_buf(),
             question: question.to_string(),
             last: Instant::now(),
-            interval: INTERVAL,
+            every: place.every,
+            interval: place.every,
             kept: Vec::new(),
         };
-        folder.warn("folder", fs::create_dir_all(path));
+        folder.warn("folder", fs::create_dir_all(place.dir));
         let saved = folder.read(keep, steps_per_epoch).unwrap_or_else(|reason| {
-            tracing::warn!(folder = %path.display(), %reason, "partial training state is of no use, starting over");
+            tracing::warn!(folder = %place.dir.display(), %reason, "partial training state is of no use, starting over");
             None
         });
         if let Some(saved) = &saved {
@@ -184,7 +196,7 @@ impl Folder {
         let written = replace(&self.path.join("state"), &bytes);
         self.warn("state", written);
         self.last = Instant::now();
-        self.interval = INTERVAL.max((self.last - started).div_f64(SHARE));
+        self.interval = self.every.max((self.last - started).div_f64(SHARE));
     }
 
     fn warn(&self, what: &str, written: io::Result<()>) {
