@@ -20,8 +20,8 @@
 //! otherwise intervals cover 98.4 % where six configurations are alike.
 //!
 //! What looks at all candidates at once uses the same draws without the widening of Student's t: with three
-//! seeds, t throws somebody far out in every draw. For `p_on_frontier`, estimates and noise shrink as well
-//! (`shrink`); without that it would say 29 % where 41 % is right.
+//! seeds, t throws somebody far out in every draw. For `p_on_frontier` they become draws of what the truths may be
+//! (`posterior`); without that it would say 29 % where 41 % is right.
 //!
 //! With one seed, nothing can be said about other seeds, and the interval speaks of the examples
 //! only: [`IntervalKind::Examples`].
@@ -110,7 +110,7 @@ pub struct FrontierPoint {
     pub robust: Estimate,
     /// No other candidate is at least as good in clean and robust accuracy and better in one.
     pub on_frontier: bool,
-    /// Fraction of the draws in which that holds.
+    /// The probability of that, over all draws of what the means may truly be.
     pub p_on_frontier: f64,
 }
 

@@ -6,8 +6,8 @@ use super::CONFIDENCE;
 use super::groups::Group;
 use super::intervals::{Estimate, clopper_pearson};
 use super::pareto;
+use super::posterior::Posterior;
 use super::results::Results;
-use super::shrink::Shrinkage;
 use crate::outcome::Level;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -71,24 +71,25 @@ impl Draws {
         draws
     }
 
-    /// In how many draws each candidate is not dominated: of what the means may truly be, see [`super::shrink`].
+    /// In how many draws each candidate is not dominated: of what the means may truly be, see [`super::posterior`].
     fn count_frontiers(&mut self, groups: &[Group]) {
         let means: Vec<Vec<f64>> =
             groups.iter().map(|group| (0..self.positions).map(|p| group.mean(p)).collect()).collect();
         let mut flags = vec![false; groups.len()];
         let (mut clean, mut robust) = (vec![0.0; groups.len()], vec![0.0; groups.len()]);
+        let (mut drawn, mut truths) = (vec![[0.0; 2]; groups.len()], vec![[0.0; 2]; groups.len()]);
         for p in 0..self.positions {
             let estimates: Vec<[f64; 2]> = means.iter().map(|means| [means[0], means[p]]).collect();
             let noise =
                 |b: usize, c: usize| [0, p].map(|position| f64::from(self.plain(c, position)[b]) - means[c][position]);
-            let shrinkage = Shrinkage::new(&estimates, self.count, noise);
+            let posterior = Posterior::new(p.to_string(), &estimates, self.count, noise);
             let mut on = vec![0; groups.len()];
             for b in 0..self.count {
-                for (c, &estimate) in estimates.iter().enumerate() {
-                    [clean[c], robust[c]] = shrinkage.draw(estimate, noise(b, c));
-                    if p == 0 {
-                        robust[c] = clean[c]; // to the last bit: equals must stay equal
-                    }
+                drawn.iter_mut().enumerate().for_each(|(c, drawn)| *drawn = noise(b, c));
+                posterior.draw(b, &drawn, &mut truths);
+                for (c, truth) in truths.iter().enumerate() {
+                    // At epsilon 0 both are the same to the last bit: equals must stay equal.
+                    [clean[c], robust[c]] = [truth[0], truth[usize::from(p > 0)]];
                 }
                 pareto::mark(&pareto::descending(&clean), &clean, &robust, &mut flags);
                 flags.iter().enumerate().filter(|(_, on)| **on).for_each(|(c, _)| on[c] += 1);
@@ -253,7 +254,7 @@ impl Multipliers {
     }
 }
 
-fn stream(purpose: &str, content: &str, b: usize) -> ChaCha8Rng {
+pub(super) fn stream(purpose: &str, content: &str, b: usize) -> ChaCha8Rng {
     let key = blake3::hash(format!("epsweep frontier 1 {purpose} {content}").as_bytes());
     let mut rng = ChaCha8Rng::from_seed(*key.as_bytes());
     rng.set_stream(b as u64);
@@ -262,7 +263,7 @@ fn stream(purpose: &str, content: &str, b: usize) -> ChaCha8Rng {
 
 /// Nearly normal: the sum of 12 uniform numbers (variance 1, kurtosis 2.9). It takes additions
 /// only, so that every platform draws the same bits; a logarithm would not promise that.
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
+pub(super) fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let unit = 1.0 / 4_294_967_296.0;
     (0..12).map(|_| (f64::from(rng.next_u32()) + 0.5) * unit).sum::<f64>() - 6.0
 }

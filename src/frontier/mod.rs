@@ -26,8 +26,8 @@ pub mod hypervolume;
 pub mod intervals;
 pub mod order;
 pub mod pareto;
+mod posterior;
 pub mod results;
-mod shrink;
 pub mod summary;
 
 #[cfg(test)]
