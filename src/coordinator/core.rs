@@ -2,6 +2,7 @@
 
 mod clock;
 mod handle;
+mod lost;
 mod recovery;
 mod requests;
 mod space;

@@ -102,6 +102,15 @@ impl Workers {
         Workers { core, options, names: Names::default(), uploads: semaphore(), downloads: semaphore() }
     }
 
+    /// What to answer when the store cannot give an artifact. A checkpoint that is gone is trained anew.
+    async fn lost(&self, id: ArtifactId, error: &ArtifactError) -> Result<Status, Status> {
+        let gone = matches!(error, ArtifactError::Missing { .. } | ArtifactError::Damaged { .. });
+        if gone && self.core.call(move |core| core.lost_artifact(&id)).await? {
+            return Ok(Status::data_loss(format!("{error}; it is trained anew")));
+        }
+        Ok(artifact_status(error))
+    }
+
     /// Takes an upload in. The outer error is the stream's, the inner one the store's, with the bytes it had written.
     async fn receive(
         &self,
@@ -285,10 +294,14 @@ impl WorkerService for Workers {
         let store = store.unwrap_or_else(|| self.core.store.clone());
         let turn = self.downloads.clone().acquire_owned().await;
         let turn = turn.map_err(|error| Status::internal(error.to_string()))?;
-        let content = tokio::task::spawn_blocking(move || store.get(&id))
+        let wanted = id.clone();
+        let content = tokio::task::spawn_blocking(move || store.get(&wanted))
             .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(|error| artifact_status(&error))?;
+            .map_err(|error| Status::internal(error.to_string()))?;
+        let content = match content {
+            Ok(content) => content,
+            Err(error) => return Err(self.lost(id, &error).await?),
+        };
         let content = tonic::codegen::Bytes::from(content);
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         tokio::spawn(async move {

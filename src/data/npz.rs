@@ -62,6 +62,10 @@ struct Archive {
 impl Archive {
     fn open(path: &Path) -> Result<Archive, DataError> {
         let unreadable = |source| DataError::Unreadable { path: path.to_path_buf(), source };
+        // A client may name any path: opening a pipe would wait for whoever writes to it.
+        if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+            return Err(DataError::unusable(path, "is not a file", "name the .npz file itself"));
+        }
         let file = std::fs::File::open(path).map_err(unreadable)?;
         let zip = zip::ZipArchive::new(BufReader::new(file)).map_err(|error| {
             let what = format!("is not an .npz archive ({error})");
@@ -279,6 +283,13 @@ mod tests {
         assert_eq!(set.train.gather([1])[..2], [12.0 / 32.0, 13.0 / 32.0]);
         let forced = load_two(&first, &first, Some(Layout::Nhwc)).expect("as told");
         assert_eq!((forced.train.channels, forced.train.height, forced.train.width), (2, 3, 2));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let dir = TempDir::new().expect("a temporary folder");
+        let error = load_one(dir.path(), None).expect_err("a folder").to_string();
+        assert!(error.contains("is not a file"), "{error}");
     }
 
     #[test]

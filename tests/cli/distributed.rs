@@ -142,6 +142,39 @@ fn a_training_goes_on_elsewhere_after_sigterm_and_after_kill() {
 }
 
 #[test]
+fn a_checkpoint_that_the_disk_has_lost_or_damaged_is_trained_anew() {
+    let yaml = SLOW.replace("seeds: 3", "seeds: 1").replace("{steps: 20}", "{steps: 300}");
+    let folder = Folder::with(&yaml.replace("epochs: 9", "epochs: 3"));
+    folder.epsweep(&["run", "sweep.yaml", "--out", "calm"]).expect(0);
+    for (name, lose) in [("missing", None), ("damaged", Some(b"other weights".as_slice()))] {
+        let state = format!("state-{name}");
+        let args = ["serve", "--listen", "127.0.0.1:0", "--state", &state];
+        let mut coordinator = folder.start(&args);
+        let line = coordinator.line();
+        let address = line.strip_prefix("listening on ").unwrap();
+        let mut first = folder.worker(address, &format!("first-{name}"), &[]);
+        folder.epsweep(&["submit", "sweep.yaml", "--to", address]).expect(0);
+        folder.wait_for("a trained network", || !folder.log_lines(&state, &["\"committed\"", "\"train\""]).is_empty());
+        first.kill();
+        let files =
+            std::fs::read_dir(folder.path().join(&state).join("checkpoints")).unwrap().map(|f| f.unwrap().path());
+        let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+        match lose {
+            None => std::fs::remove_file(&files[0]).unwrap(),
+            Some(content) => std::fs::write(&files[0], content).unwrap(),
+        }
+        let _second = folder.worker(address, &format!("second-{name}"), &[]);
+        folder.epsweep(&["watch", "--to", address]).expect(0);
+        folder.epsweep(&["report", &state, "--out", name]).expect(0);
+        assert_eq!(folder.results(name), folder.results("calm/report"));
+        assert_eq!(folder.log_lines(&state, &["a checkpoint is gone from the disk"]).len(), 1);
+        let trained = folder.log_lines(&state, &["\"committed\"", "\"train\""]).len();
+        assert_eq!(trained, 2, "trained once more");
+    }
+}
+
+#[test]
 fn a_cancelled_sweep_stops_and_can_be_handed_in_again() {
     let folder = Folder::with(SLOW);
     let (_coordinator, address) = folder.serve(&[]);
