@@ -27,11 +27,15 @@ pub struct Args {
     /// Seconds of silence after which a worker's tasks are given to others
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     lease: u64,
+    /// A sweep pauses itself when more than this many of its tasks have failed for good, diverged ones not
+    /// counted [default: a twentieth of its tasks, at least 10]
+    #[arg(long, value_name = "TASKS")]
+    failure_budget: Option<u32>,
 }
 
 pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
     let access = Access::from_files(args.token_file.as_deref(), args.tls_dir.as_deref()).map_err(Failure::usage)?;
-    let settings = Settings { lease_ms: args.lease * 1000, ..Settings::default() };
+    let settings = Settings { lease_ms: args.lease * 1000, failure_budget: args.failure_budget, ..Settings::default() };
     let (core, mut notices) = open(&args.state, Recovery::Resume, settings, (&output, output.level(false)))?;
     let options = ServerOptions { listen: args.listen.clone(), access, settings };
     let server = Server::start(core.clone(), options).await.map_err(Failure::usage)?;

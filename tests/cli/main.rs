@@ -11,5 +11,6 @@ mod harness;
 mod logs;
 mod measures;
 mod resume;
+mod secured;
 mod steering;
 mod witnesses;

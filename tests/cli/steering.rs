@@ -53,3 +53,35 @@ fn mistakes_in_steering_name_a_remedy() {
     steer(&["resume", "slow"]).expect(2).says(&["cancelled"]);
     steer(&["retry", "--failed", "slow"]).expect(2).says(&["cancelled", "submitting its file again"]);
 }
+
+#[test]
+fn a_sweep_whose_data_is_gone_pauses_itself_and_goes_on_when_it_is_back() {
+    let folder = Folder::with(
+        "
+name: gone
+dataset: {npz: {file: data.npz}}
+trial: {model: linear, method: natural, epochs: 1, batch_size: 1}
+seeds: 3
+evaluate: {epsilons: [0, 0.1], attacks: [fgsm]}
+",
+    );
+    let (data, away) = (folder.path().join("data.npz"), folder.path().join("away.npz"));
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/numpy.npz"), &data).unwrap();
+    let (_coordinator, address) = folder.serve(&["--failure-budget", "0"]);
+    let steer = |verb: &[&str]| folder.epsweep(&[verb, &["--to", &address]].concat());
+    steer(&["submit", "sweep.yaml"]).expect(0);
+    std::fs::rename(&data, &away).unwrap();
+    let _worker = folder.worker(&address, "w", &[]);
+    folder.wait_for("the sweep to pause", || steer(&["status", "gone"]).stdout.contains("paused"));
+    let why = steer(&["why", "gone"]).expect(0).stdout;
+    assert!(why.contains("more than its budget of 0") && why.contains("bad_input"), "{why}");
+    let status = steer(&["status", "gone"]).expect(0).stdout;
+    assert!(status.contains("data.npz"), "{status}");
+
+    std::fs::rename(&away, &data).unwrap();
+    steer(&["retry", "--failed", "gone"]).expect(0);
+    steer(&["resume", "gone"]).expect(0);
+    steer(&["watch", "gone"]).expect(0);
+    let status = json(&steer(&["status", "gone", "--json"]).expect(0).stdout);
+    assert_eq!((&status["state"], &status["evaluate"]["done"]), (&"done".into(), &3.into()), "{status}");
+}
