@@ -24,17 +24,20 @@ use super::log::remember;
 use crate::artifacts::{ArtifactError, Store};
 use crate::engine::{Effect, Engine, Event, Millis, Settings, SweepId};
 use crate::ledger::{Damaged, Ledger, LedgerError};
+use crate::telemetry::in_bulk;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
 /// How often time is told to the engine when nothing else happens.
 const TICK: Duration = Duration::from_millis(500);
 /// It is told then at the latest, however much there is to answer.
 const TICK_AT_LAST: Millis = 5_000;
-/// At most this many requests share one commit, so that the first need not wait for a flood.
+/// At most this many requests share one commit, and for no longer are they taken, so that the first need not wait
+/// for a flood: one of them may hand thousands of answers in.
 const GROUP: usize = 4096;
+const GROUP_TIME: Duration = Duration::from_millis(20);
 
 /// Something the program around the coordinator may act on.
 #[derive(Debug)]
@@ -130,17 +133,14 @@ impl Core {
     fn run(mut self, queue: &Receiver<Queued>) {
         let mut last_tick = self.now();
         loop {
-            let mut group = Vec::new();
-            match queue.recv_timeout(TICK) {
-                Ok(job) => group.push(job),
-                Err(RecvTimeoutError::Timeout) => {}
+            let first = match queue.recv_timeout(TICK) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
-            group.extend(queue.try_iter().take(GROUP - group.len()));
-            // What waits in the queue may be a sign of life: time passes only when that has been heard.
-            let heard_all = group.len() < GROUP;
+            };
             self.clock.advance(self.waiting.is_some());
-            let replies: Vec<Reply> = group.into_iter().map(|queued| self.answer(queued)).collect();
+            // What waits in the queue may be a sign of life: time passes only when that has been heard.
+            let (replies, heard_all) = in_bulk(|| self.answer_group(first, queue));
             let overdue = self.now() >= last_tick + TICK_AT_LAST;
             if self.waiting.is_none() && self.now() >= last_tick + TICK.as_millis() as Millis && (heard_all || overdue)
             {
@@ -163,6 +163,19 @@ impl Core {
                 self.wake.send_modify(|version| *version += 1);
             }
         }
+    }
+
+    /// Runs what has piled up; false when there is more than one commit should wait for.
+    fn answer_group(&mut self, first: Option<Queued>, queue: &Receiver<Queued>) -> (Vec<Reply>, bool) {
+        let (started, mut replies, mut next) = (Instant::now(), Vec::new(), first);
+        while let Some(queued) = next {
+            replies.push(self.answer(queued));
+            if replies.len() >= GROUP || started.elapsed() >= GROUP_TIME {
+                return (replies, false);
+            }
+            next = queue.try_recv().ok();
+        }
+        (replies, true)
     }
 
     fn answer(&mut self, Queued { changes, job }: Queued) -> Reply {

@@ -92,7 +92,9 @@ impl Peer {
                 3 => {
                     let request = proto::CommitRequest::decode(bytes).ok()?;
                     let lease = self.lease(request.lease.clone());
-                    drop(self.workers.commit(Request::new(proto::CommitRequest { lease, ..request })).await);
+                    let answer = proto::CommitRequest { lease, ..request };
+                    let request = proto::CommitsRequest { answers: vec![answer.clone(), answer] };
+                    drop(self.workers.commits(Request::new(request)).await);
                 }
                 4 => {
                     let request = proto::FailRequest::decode(bytes).ok()?;

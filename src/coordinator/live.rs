@@ -4,10 +4,11 @@ use super::core::Refused;
 use crate::engine::{KindCounts, Lease, Status, SweepId, SweepProgress, SweepState};
 use crate::ledger::Steering;
 use crate::outcome::Known;
-use crate::plan::{Plan, Question, TaskKey, Work};
+use crate::plan::{KeyIndex, Plan, Question, TaskKey, Work};
 use crate::proto;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use tonic::codegen::Bytes;
 
 /// Why tasks failed for good, for as long as that is their last word.
 pub(super) type Fatal = BTreeMap<TaskKey, String>;
@@ -18,21 +19,24 @@ pub(super) struct LiveSweep {
     pub id: SweepId,
     pub plan: Arc<Plan>,
     /// JSON: where the data lies.
-    dataset: Vec<u8>,
-    position: HashMap<TaskKey, u32>,
+    dataset: Bytes,
+    index: KeyIndex,
     pub report: Option<String>,
     pub steering: Steering,
 }
 
 impl LiveSweep {
     pub fn new(id: SweepId, plan: Arc<Plan>) -> LiveSweep {
-        let position = plan.tasks.iter().enumerate().map(|(position, task)| (task.key, position as u32)).collect();
-        let dataset = serde_json::to_vec(&plan.sweep.dataset).expect("a data set is a name and a path");
-        LiveSweep { id, plan, dataset, position, report: None, steering: Steering::default() }
+        let (mut index, count) = (KeyIndex::default(), plan.tasks.len());
+        let key_at = |position: u32| &plan.tasks[position as usize].key;
+        index.reserve(count, key_at);
+        (0..count as u32).for_each(|position| index.insert(position, key_at));
+        let dataset = serde_json::to_vec(&plan.sweep.dataset).expect("a data set is a name and a path").into();
+        LiveSweep { id, plan, dataset, index, report: None, steering: Steering::default() }
     }
 
     pub fn position(&self, task: TaskKey) -> Option<u32> {
-        self.position.get(&task).copied()
+        self.index.get(task, |position| &self.plan.tasks[position as usize].key)
     }
 
     /// The words that logs use for a task: its trial's short id, and its kind.
@@ -70,8 +74,15 @@ impl LiveSweep {
     }
 
     /// Writes a lease out in full. `keep` may be more than this sweep wants: others share its training
-    /// runs. `checkpoint` and `known` are looked up by the caller.
-    pub fn lease(&self, lease: Lease, keep: Vec<u32>, checkpoint: String, known: Vec<Known>) -> Option<proto::Lease> {
+    /// runs. `question` is its canonical form; `checkpoint` and `known` are looked up by the caller.
+    pub fn lease(
+        &self,
+        lease: Lease,
+        question: Vec<u8>,
+        keep: Vec<u32>,
+        checkpoint: String,
+        known: Vec<Known>,
+    ) -> Option<proto::Lease> {
         let position = self.position(lease.task)?;
         let task = &self.plan.tasks[position as usize];
         let trial = &self.plan.trials[task.trial as usize];
@@ -86,8 +97,8 @@ impl LiveSweep {
         Some(proto::Lease {
             id: Some(lease.into()),
             kind: task.work.kind().into(),
-            question: self.plan.question(position).canonical().into(),
-            dataset: self.dataset.clone().into(),
+            question: question.into(),
+            dataset: self.dataset.clone(),
             keep,
             checkpoint,
             known: known.collect(),

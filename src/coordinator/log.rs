@@ -15,8 +15,8 @@ impl Core {
             Record::Revived { task } | Record::Withdrawn { task, .. } => (Lease { task: *task, attempt: 0 }, ""),
         };
         let live = self.sweeps.values().rev().find(|live| live.position(lease.task).is_some());
-        let sweep = live.as_ref().map(|live| live.plan.sweep.name.clone()).unwrap_or_default();
-        let (trial, kind) = live.as_ref().and_then(|live| live.words(lease.task)).unwrap_or_default();
+        let sweep = live.map(|live| &*live.plan.sweep.name).unwrap_or_default();
+        let (trial, kind) = live.and_then(|live| live.words(lease.task)).unwrap_or_default();
         let (task, attempt) = (lease.task.short(), lease.attempt);
         match record {
             Record::Leased { .. } => tracing::info!(sweep, trial, task, attempt, worker, kind, "leased"),

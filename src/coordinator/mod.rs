@@ -33,8 +33,11 @@ pub use server::{Server, ServerError, ServerOptions};
 /// Marks an UNAVAILABLE of a coordinator that is there, and waits for space on its disk: ask again, however often.
 pub const WAITS: &str = "epsweep-waits";
 
-/// Tasks that a worker asks to have queued behind each running one; it gets them while tasks are short.
-pub const PREFETCH_PER_SLOT: u32 = 4;
+/// Tasks that a worker with so many slots asks to have queued behind the running ones. How many it gets, the engine
+/// decides by their length: no more than seconds of work.
+pub fn prefetch(slots: u32) -> u32 {
+    crate::engine::most_queued(slots)
+}
 
 /// The meaning of the worker messages; see proto/epsweep/v1/worker.proto.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;

@@ -8,18 +8,19 @@ use crate::engine::{Failure, Lease, Verdict};
 use crate::ledger::{Unfinished, WorkerInfo};
 use crate::proto::worker_service_server::WorkerService;
 use crate::proto::{
-    AcquireRequest, AcquireResponse, CommitRequest, CommitResponse, FailRequest, FailResponse, FailureKind,
-    GetArtifactRequest, GetArtifactResponse, HeartbeatRequest, HeartbeatResponse, LeaseRef, LeaveRequest,
-    LeaveResponse, PutArtifactRequest, PutArtifactResponse, RegisterRequest, RegisterResponse, SaveTrainingRequest,
-    SaveTrainingResponse, commit_response,
+    AcquireRequest, AcquireResponse, CommitRequest, CommitResponse, CommitsRequest, CommitsResponse, FailRequest,
+    FailResponse, FailureKind, GetArtifactRequest, GetArtifactResponse, HeartbeatRequest, HeartbeatResponse, LeaseRef,
+    LeaveRequest, LeaveResponse, PutArtifactRequest, PutArtifactResponse, RegisterRequest, RegisterResponse,
+    SaveTrainingRequest, SaveTrainingResponse, commit_response,
 };
+use crate::transport::limits;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 /// Artifacts travel in pieces of this size.
 const PIECE: usize = 512 * 1024;
@@ -84,6 +85,17 @@ fn artifact_status(error: &ArtifactError) -> Status {
     }
 }
 
+fn verdict(judged: Result<Verdict, String>) -> CommitResponse {
+    use commit_response::Verdict as Sent;
+    let (verdict, reason) = match judged {
+        Ok(Verdict::Accepted) => (Sent::Accepted, String::new()),
+        Ok(Verdict::Duplicate) => (Sent::Duplicate, String::new()),
+        Ok(Verdict::Unwanted) => (Sent::Unwanted, String::new()),
+        Err(reason) => (Sent::Refused, wire::shortened(&reason)),
+    };
+    CommitResponse { verdict: verdict.into(), reason }
+}
+
 /// The next piece of an upload, which must come soon and be small.
 async fn next_piece(stream: &mut Streaming<PutArtifactRequest>) -> Result<Option<PutArtifactRequest>, Status> {
     let piece = tokio::time::timeout(STALLED, stream.message()).await;
@@ -109,6 +121,24 @@ impl Workers {
             return Ok(Status::data_loss(format!("{error}; it is trained anew")));
         }
         Ok(artifact_status(error))
+    }
+
+    /// Answers that may be judged, and why others cannot be any.
+    fn check(&self, answers: Vec<CommitRequest>, caller: &Extensions) -> Vec<Result<CommitRequest, String>> {
+        // Almost always they all come from one worker.
+        let mut claimed = String::new();
+        let mut claim = |answer: &CommitRequest| {
+            if claimed.is_empty() || claimed != answer.worker {
+                self.names.claim(&answer.worker, caller)?;
+                claimed.clone_from(&answer.worker);
+            }
+            wire::answer(answer)
+        };
+        let checked = |answer| match claim(&answer) {
+            Ok(()) => Ok(answer),
+            Err(status) => Err(status.message().to_string()),
+        };
+        answers.into_iter().map(checked).collect()
     }
 
     /// Takes an upload in. The outer error is the stream's, the inner one the store's, with the bytes it had written.
@@ -200,17 +230,15 @@ impl WorkerService for Workers {
         Ok(Response::new(HeartbeatResponse { revoked: revoked.into_iter().map(Into::into).collect(), drain }))
     }
 
-    async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<CommitResponse>, Status> {
-        let (_, caller, request) = request.into_parts();
-        self.names.claim(&request.worker, &caller)?;
-        wire::answer(&request)?;
-        let verdict = self.core.call(move |core| core.commit(request)).await?.map_err(Status::invalid_argument)?;
-        let verdict = match verdict {
-            Verdict::Accepted => commit_response::Verdict::Accepted,
-            Verdict::Duplicate => commit_response::Verdict::Duplicate,
-            Verdict::Unwanted => commit_response::Verdict::Unwanted,
-        };
-        Ok(Response::new(CommitResponse { verdict: verdict.into() }))
+    async fn commits(&self, request: Request<CommitsRequest>) -> Result<Response<CommitsResponse>, Status> {
+        let (_, caller, CommitsRequest { answers }) = request.into_parts();
+        if answers.len() > limits::ANSWERS {
+            let (sent, most) = (answers.len(), limits::ANSWERS);
+            return Err(Status::invalid_argument(format!("{sent} answers in one call, at most {most} are allowed")));
+        }
+        let checked = self.check(answers, &caller);
+        let verdicts = self.core.call(move |core| core.commits(checked)).await?;
+        Ok(Response::new(CommitsResponse { verdicts: verdicts.into_iter().map(verdict).collect() }))
     }
 
     async fn fail(&self, request: Request<FailRequest>) -> Result<Response<FailResponse>, Status> {

@@ -15,7 +15,7 @@ impl Engine {
     fn check_tasks(&self) {
         for (index, task) in self.tasks.iter().enumerate() {
             let id = TaskId(index as u32);
-            assert_eq!(self.by_key.get(&task.key), Some(&id), "every task is found by its key");
+            assert_eq!(self.find(task.key), Some(id), "every task is found by its key");
             let wanting = self.sweeps_of(id);
             for sweep in &self.running {
                 let entry = &self.sweeps[sweep];

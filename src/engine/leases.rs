@@ -5,8 +5,20 @@ use super::{Effect, Engine, Failure, Grant, Lease, Millis, Record, SweepId, Task
 use crate::engine::task::{TrainEntry, Work};
 use std::collections::{BTreeSet, HashSet};
 
-/// Leases that a worker may hold for each of its slots: one runs, the others wait for it.
+/// Leases that a worker may hold for each slot that it says is free: one runs, others may be on their way back.
 const HELD_PER_SLOT: u32 = 16;
+/// Leases that may wait at a worker, for each of its slots and in all. They wait for seconds at most, see `may_queue`.
+const QUEUED_PER_SLOT: u32 = 1024;
+const QUEUED: u32 = 8192;
+/// Leases of one request: what is said of them must fit into one message.
+const GRANTED: u32 = 2048;
+/// The work that waits for each slot is at most so many of the longest tasks that may wait at all.
+const LONGEST_QUEUED: f64 = 4.0;
+
+/// How many leases a worker with so many slots may ever have queued behind those that run.
+pub fn most_queued(slots: u32) -> u32 {
+    slots.saturating_mul(QUEUED_PER_SLOT).min(QUEUED)
+}
 
 /// A lease that is out.
 #[derive(Debug)]
@@ -75,23 +87,34 @@ impl Engine {
         };
         worker.last_seen = now;
         // Whatever it asks for, nobody hoards.
-        let room = worker.slots.saturating_mul(HELD_PER_SLOT).saturating_sub(worker.leases.len() as u32);
-        let free_slots = free_slots.min(room);
-        let prefetch = prefetch.min(room - free_slots);
-        let (last, mut grants) = (worker.last_request, worker.last_grants.clone());
+        let held = worker.leases.len() as u32;
+        let room = worker.slots.saturating_mul(HELD_PER_SLOT).saturating_sub(held);
+        let free_slots = free_slots.min(room).min(GRANTED);
+        let most = worker.slots.saturating_add(most_queued(worker.slots));
+        let prefetch = prefetch.min(most.saturating_sub(held.saturating_add(free_slots))).min(GRANTED - free_slots);
+        let last = worker.last_request;
         if request != 0 && request < last {
             out.push(Effect::NothingReady); // delayed on its way: the worker has had its answer and gone on
             return;
         }
-        grants.retain(|grant| request != 0 && request == last && self.holds(name, grant.lease));
+        let repeated = request != 0 && request == last;
+        let mut grants = if repeated { worker.last_grants.clone() } else { Vec::new() };
+        grants.retain(|grant| self.holds(name, grant.lease));
         if !grants.is_empty() {
             out.push(Effect::Granted(grants));
             return;
         }
         // A new request, or one whose leases have all been lost: its worker still waits for work.
-        loop {
+        let fleet = self.fleet().1;
+        while !self.draining {
             let granted = grants.len() as u32;
-            let next = self.next_grant(name, granted, free_slots, prefetch);
+            let next = match granted {
+                granted if granted >= free_slots.saturating_add(prefetch) => None,
+                granted if granted >= free_slots => {
+                    self.next_for(name).filter(|&(_, id)| self.may_queue(name, id, fleet))
+                }
+                _ => self.next_for(name),
+            };
             let next = next.or_else(|| self.help_out(name, granted < free_slots, now, out));
             let Some((sweep, id)) = next else { break };
             grants.push(self.grant(name, sweep, id, granted >= free_slots, now, out));
@@ -127,24 +150,18 @@ impl Engine {
         Grant { lease, sweep, id, keep, halvings }
     }
 
-    /// The next task for a worker that has been granted `granted` already, within its free slots,
-    /// or beyond them while tasks are short and there are enough for everybody.
-    fn next_grant(&self, worker: &WorkerId, granted: u32, free_slots: u32, prefetch: u32) -> Option<(SweepId, TaskId)> {
-        if self.draining || granted >= free_slots.saturating_add(prefetch) {
-            return None;
-        }
-        let (sweep, id) = self.next_for(worker)?;
-        if granted >= free_slots {
-            let task = &self.tasks[id.0 as usize];
-            // Until one was measured, any task may be long.
-            let expected = self.measured.expected(task.kind(), task.seconds);
-            let short = expected.is_some_and(|seconds| seconds <= self.settings.prefetch_seconds);
-            let slots: u64 = self.workers.values().map(|worker| u64::from(worker.slots)).sum();
-            if !short || self.ready_tasks() as u64 <= slots * u64::from(granted - free_slots + 1) {
-                return None;
-            }
-        }
-        Some((sweep, id))
+    /// Whether a task may wait at a worker for one of its slots: while tasks are short, as many as keep the slot busy
+    /// for a few seconds, and no more than its part of half of what is ready. So no long task waits for a slot
+    /// while another one is idle, and towards the end the queues grow short.
+    fn may_queue(&self, name: &WorkerId, id: TaskId, fleet: u32) -> bool {
+        let (Some(worker), task) = (self.workers.get(name), &self.tasks[id.0 as usize]) else { return false };
+        // Until one was measured, any task may be long.
+        let Some(expected) = self.measured.expected(task.kind(), task.seconds) else { return false };
+        let (slots, longest) = (u64::from(worker.slots), self.settings.prefetch_seconds);
+        let waiting = (worker.leases.len() as u64).saturating_sub(slots) + 1;
+        expected <= longest
+            && waiting as f64 * expected <= LONGEST_QUEUED * longest * slots as f64
+            && 2 * waiting * u64::from(fleet) <= self.ready_tasks() as u64 * slots
     }
 
     pub(super) fn heartbeat(
@@ -170,7 +187,7 @@ impl Engine {
     fn mark_queued(&mut self, name: &WorkerId, leases: &[Lease], queued: bool) {
         for lease in leases {
             if self.holds(name, *lease) {
-                let id = self.by_key[&lease.task];
+                let id = self.id_of(*lease);
                 self.held_mut(id, lease.attempt).expect("it is held").queued = queued;
             }
         }
@@ -186,7 +203,7 @@ impl Engine {
                 revoked.push(lease);
                 continue;
             }
-            let id = self.by_key[&lease.task];
+            let id = self.id_of(lease);
             if self.tasks[id.0 as usize].sweep.is_none() {
                 revoked.push(lease);
                 self.correct_share_by_clock(lease, now);
@@ -200,7 +217,7 @@ impl Engine {
 
     /// Whether `lease` is out, and with this worker.
     pub fn holds(&self, name: &str, lease: Lease) -> bool {
-        let held = self.by_key.get(&lease.task).and_then(|&id| self.held(id, lease.attempt));
+        let held = self.find(lease.task).and_then(|id| self.held(id, lease.attempt));
         held.is_some_and(|held| &*held.worker == name)
     }
 
@@ -215,7 +232,7 @@ impl Engine {
     ) {
         let verdict = self.judge(name, lease, epochs.as_deref());
         if verdict == Verdict::Accepted {
-            let id = self.by_key[&lease.task];
+            let id = self.id_of(lease);
             let task = &self.tasks[id.0 as usize];
             self.measured.learn(task.kind(), task.seconds, seconds);
             self.correct_share(id, lease.attempt, seconds);
@@ -229,7 +246,7 @@ impl Engine {
     /// Any attempt's answer is as good as the newest one's: equal questions have equal answers, so
     /// a late one is welcome while none is stored. But only from a worker that was given the attempt.
     fn judge(&self, name: &WorkerId, lease: Lease, epochs: Option<&[u32]>) -> Verdict {
-        let Some(&id) = self.by_key.get(&lease.task) else { return Verdict::Unwanted };
+        let Some(id) = self.find(lease.task) else { return Verdict::Unwanted };
         let task = &self.tasks[id.0 as usize];
         if lease.attempt == 0 || lease.attempt > task.attempt {
             return Verdict::Unwanted;
@@ -253,7 +270,7 @@ impl Engine {
 
     /// Whether this worker holds the attempt, or held it once.
     fn was_given(&self, name: &WorkerId, lease: Lease) -> bool {
-        let past = self.by_key.get(&lease.task).and_then(|id| self.given.get(id));
+        let past = self.find(lease.task).and_then(|id| self.given.get(&id));
         self.holds(name, lease)
             || past.is_some_and(|past| past.iter().any(|(worker, last)| worker == name && lease.attempt <= *last))
     }
@@ -283,7 +300,7 @@ impl Engine {
         now: Millis,
         out: &mut Vec<Effect>,
     ) {
-        let id = self.by_key[&lease.task];
+        let id = self.id_of(lease);
         let before = self.tasks[id.0 as usize].failures.of(failure);
         let fatal = failure.retries().is_some_and(|retries| before >= retries);
         self.correct_share_by_clock(lease, now);
@@ -336,6 +353,11 @@ impl Engine {
         if self.workers.len() < before {
             out.push(Effect::Wake);
         }
+    }
+
+    /// The task of a lease that is or was out.
+    fn id_of(&self, lease: Lease) -> TaskId {
+        self.find(lease.task).expect("what was leased is known")
     }
 
     /// One lease of a task, if it is out.

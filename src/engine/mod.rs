@@ -33,12 +33,13 @@ mod why;
 mod withdraw;
 
 pub use event::{Admission, Effect, Event, Failure, Grant, Lease, NewTask, NewWork, Record, Verdict};
+pub use leases::most_queued;
 pub use progress::{KindCounts, SweepProgress, SweepState};
 pub use suspects::SetAside;
 pub use task::{Status, TaskId};
 pub use why::{Share, Why};
 
-use crate::plan::TaskKey;
+use crate::plan::KeyIndex;
 use progress::Measured;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -60,7 +61,8 @@ pub const DEFAULT_PRIORITY: u32 = 10;
 pub struct Settings {
     /// A lease that was not renewed for this long is given to another worker.
     pub lease_ms: Millis,
-    /// Tasks are queued behind running ones only while they are shorter than this.
+    /// Tasks are queued behind running ones only while they are shorter than this, and up to four times as much
+    /// work for each slot.
     pub prefetch_seconds: f64,
     /// A sweep pauses itself when more than this many of its tasks have failed for good, diverged ones
     /// not counted. `None`: a twentieth of its tasks, and at least 10.
@@ -78,7 +80,8 @@ impl Default for Settings {
 pub struct Engine {
     settings: Settings,
     tasks: Vec<Task>,
-    by_key: HashMap<TaskKey, TaskId>,
+    /// Of `tasks`.
+    by_key: KeyIndex,
     trains: HashMap<TaskId, TrainEntry>,
     /// The older lease of each task that is out.
     leases: BTreeMap<TaskId, leases::Held>,
@@ -110,7 +113,7 @@ impl Engine {
         Engine {
             settings,
             tasks: Vec::new(),
-            by_key: HashMap::new(),
+            by_key: KeyIndex::default(),
             trains: HashMap::new(),
             leases: BTreeMap::new(),
             copies: BTreeMap::new(),

@@ -48,7 +48,7 @@ impl Engine {
 
     /// A lease has ended without an answer: what it took is what has passed.
     pub(super) fn correct_share_by_clock(&mut self, lease: Lease, now: Millis) {
-        let Some(&id) = self.by_key.get(&lease.task) else { return };
+        let Some(id) = self.find(lease.task) else { return };
         if let Some(held) = self.held_mut(id, lease.attempt) {
             let seconds = now.saturating_sub(held.since) as f64 / 1000.0;
             self.correct_share(id, lease.attempt, seconds);

@@ -63,7 +63,7 @@ impl Engine {
         let helps = self.stragglers.iter().enumerate().filter_map(|(at, &lease)| Some((self.help(name, lease)?, at)));
         let (help, position) = helps.min()?; // what nobody has begun comes before a second copy
         let lease = self.stragglers.remove(position);
-        let id = self.by_key[&lease.task];
+        let id = self.find(lease.task)?;
         let sweep = self.open_sweep(id)?;
         if help == Help::TakeOver {
             self.correct_share_by_clock(lease, now);
@@ -75,7 +75,7 @@ impl Engine {
 
     /// How `name` could help with a lease of another worker, if that is worth it.
     fn help(&self, name: &WorkerId, lease: Lease) -> Option<Help> {
-        let id = *self.by_key.get(&lease.task)?;
+        let id = self.find(lease.task)?;
         let held = self.held(id, lease.attempt)?;
         if held.worker == *name || self.copies.contains_key(&id) || !self.may_try(name, id) {
             return None;

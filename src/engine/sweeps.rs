@@ -45,6 +45,7 @@ impl Engine {
         self.sweeps.insert(sweep, entry);
         self.running.insert(sweep);
         self.tasks.reserve(admission.tasks.len());
+        self.by_key.reserve(admission.tasks.len(), |position| &self.tasks[position as usize].key);
         let mut ids = Vec::with_capacity(admission.tasks.len());
         for new in admission.tasks {
             let id = self.find_or_add(new.key);
@@ -69,13 +70,18 @@ impl Engine {
     }
 
     pub(super) fn find_or_add(&mut self, key: TaskKey) -> TaskId {
-        if let Some(&id) = self.by_key.get(&key) {
+        if let Some(id) = self.find(key) {
             return id;
         }
         let id = TaskId(self.tasks.len() as u32);
         self.tasks.push(Task::unknown(key));
-        self.by_key.insert(key, id);
+        self.by_key.insert(id.0, |position| &self.tasks[position as usize].key);
         id
+    }
+
+    /// The task of this key, if anybody has ever mentioned it.
+    pub(super) fn find(&self, key: TaskKey) -> Option<TaskId> {
+        self.by_key.get(key, |position| &self.tasks[position as usize].key).map(TaskId)
     }
 
     /// Fills in what an admission says about a task that may so far be known by history alone.

@@ -1,6 +1,7 @@
 //! Scenarios, told in events and effects. Random schedules stand in tests/engine.
 
 use super::*;
+use crate::plan::TaskKey;
 
 mod failures;
 mod holders;

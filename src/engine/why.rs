@@ -57,7 +57,7 @@ impl Engine {
 
     /// Of one task; `None` when nobody has ever mentioned it.
     pub fn why_of(&self, sweep: SweepId, task: TaskKey) -> Option<Why> {
-        Some(self.why_task(sweep, *self.by_key.get(&task)?))
+        Some(self.why_task(sweep, self.find(task)?))
     }
 
     fn why_task(&self, sweep: SweepId, id: TaskId) -> Why {
@@ -100,7 +100,7 @@ impl Engine {
 
     /// How many ready tasks of its sweep come before a task that is ready itself.
     pub fn queue_position(&self, sweep: SweepId, task: TaskKey) -> Option<u64> {
-        let (id, entry) = (*self.by_key.get(&task)?, self.sweeps.get(&sweep)?);
+        let (id, entry) = (self.find(task)?, self.sweeps.get(&sweep)?);
         let seconds = self.tasks[id.0 as usize].seconds;
         entry.ready.contains(id, seconds).then(|| entry.ready.ahead_of(id, seconds) as u64)
     }

@@ -6,7 +6,7 @@ use crate::plan::TaskKey;
 impl Engine {
     /// Takes back that a task was answered; of a training run, that it has the checkpoints after `epochs`.
     pub(super) fn withdraw(&mut self, task: TaskKey, epochs: Option<Vec<u32>>, now: Millis, out: &mut Vec<Effect>) {
-        let Some(&id) = self.by_key.get(&task) else { return };
+        let Some(id) = self.find(task) else { return };
         let news = match &epochs {
             Some(epochs) => {
                 self.trains.get(&id).is_some_and(|train| epochs.iter().any(|epoch| train.have.contains(epoch)))

@@ -134,6 +134,7 @@ impl Ledger {
         self.begin()?;
         // Only where the answer came from the newest attempt, whose number must not be forgotten.
         let steps = [
+            "CREATE INDEX compacting ON history (task)",
             "CREATE TEMP TABLE answered AS
                SELECT task, max(seq) AS last FROM history GROUP BY task
                HAVING max(attempt) = max(CASE event WHEN 'committed' THEN attempt END)
@@ -155,6 +156,7 @@ impl Ledger {
         let fill = format!("{} WHERE task IN (SELECT task FROM answered)", HISTORY.fill());
         self.execute(&fill, ())?;
         self.execute("DROP TABLE answered", ())?;
+        self.execute("DROP INDEX compacting", ())?;
         self.next_seq = None;
         Ok(Compacted { before, after: count(self)? })
     }

@@ -6,6 +6,7 @@ use crate::engine::{Failure, Lease, Record};
 use crate::plan::TaskKey;
 use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// What a record holds beyond the common columns. JSON, so that a person can read it and a field
 /// can be added; a row that does not parse stops the start with its number.
@@ -70,25 +71,27 @@ impl Ledger {
         Ok(())
     }
 
-    /// All that has happened to a task, oldest first.
+    /// All that has happened to some tasks, oldest first. Reads the whole history once.
     ///
     /// # Errors
     /// When SQLite fails or a row cannot be understood.
-    pub fn history_of(&self, task: TaskKey) -> Result<Vec<TaskEvent>, LedgerError> {
+    pub fn histories(&self, tasks: &[TaskKey]) -> Result<HashMap<TaskKey, Vec<TaskEvent>>, LedgerError> {
+        let mut found: HashMap<TaskKey, Vec<TaskEvent>> = tasks.iter().map(|&task| (task, Vec::new())).collect();
         let fails = |source| self.fails(source);
-        let sql = "SELECT seq, at_ms, event, task, attempt, worker, detail FROM history WHERE task = ?1 ORDER BY seq";
+        let sql = "SELECT seq, at_ms, event, task, attempt, worker, detail FROM history ORDER BY seq";
         let mut statement = self.connection.prepare_cached(sql).map_err(fails)?;
-        let mut rows = statement.query([task.0]).map_err(fails)?;
-        let mut events = Vec::new();
+        let mut rows = statement.query([]).map_err(fails)?;
         while let Some(row) = rows.next().map_err(fails)? {
+            let task: Result<[u8; 32], _> = row.get(3);
+            let Some(events) = task.ok().and_then(|task| found.get_mut(&TaskKey(task))) else { continue };
             let record = read_record(row).map_err(|what| self.corrupt(format!("history: {what}")))?;
             let log = match &record {
-                Record::Failed { lease, .. } => self.attempt_log(task, lease.attempt)?,
+                Record::Failed { lease, .. } => self.attempt_log(lease.task, lease.attempt)?,
                 _ => String::new(),
             };
             events.push(TaskEvent { at_ms: row.get(1).map_err(fails)?, record, log });
         }
-        Ok(events)
+        Ok(found)
     }
 
     /// A record's number is part of its sum, so it is chosen here and not by SQLite.

@@ -24,7 +24,7 @@ impl Ledger {
         let json = serde_json::to_vec(answer).expect("answers hold finite numbers");
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
         let content = encoder.write_all(&json).and_then(|()| encoder.finish()).expect("memory can be written");
-        self.execute(&MEASURES.insert(), (task.0, content))
+        self.execute(MEASURES.insert(), (task.0, content))
     }
 
     fn measure_answer(&self, task: TaskKey) -> Result<Option<MeasureAnswer>, LedgerError> {

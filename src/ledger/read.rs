@@ -268,10 +268,10 @@ impl Ledger {
         let query = || -> rusqlite::Result<Vec<(i64, i64)>> {
             let leased = if self.has_sums() { "coalesce(h.leased_ms, h.at_ms)" } else { "h.at_ms" };
             let sql = format!(
-                "SELECT h.task, h.attempt, min({leased}), max(h.at_ms) FROM sweep_tasks k
-                 JOIN history h ON h.task = k.task WHERE k.sweep = ?1 GROUP BY h.task, h.attempt"
+                "SELECT min({leased}), max(h.at_ms) FROM history h
+                 WHERE h.task IN (SELECT task FROM sweep_tasks WHERE sweep = ?1) GROUP BY h.task, h.attempt"
             );
-            self.connection.prepare(&sql)?.query_map([stored.id], |row| Ok((row.get(2)?, row.get(3)?)))?.collect()
+            self.connection.prepare(&sql)?.query_map([stored.id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         };
         let mut spans = query().map_err(|source| self.fails(source))?;
         spans.sort_unstable();
@@ -291,8 +291,8 @@ impl Ledger {
     /// # Errors
     /// When SQLite fails.
     pub fn answered_before(&self, stored: &StoredSweep) -> Result<u64, LedgerError> {
-        let sql = "SELECT count(DISTINCT k.task) FROM sweep_tasks k JOIN history h ON h.task = k.task
-                   WHERE k.sweep = ?1 AND h.event = 'committed' AND h.at_ms < ?2";
+        let sql = "SELECT count(DISTINCT task) FROM history WHERE event = 'committed' AND at_ms < ?2
+                   AND task IN (SELECT task FROM sweep_tasks WHERE sweep = ?1)";
         let count = self.connection.query_row(sql, (stored.id, stored.submitted_ms), |row| row.get::<_, i64>(0));
         count.map(|count| count as u64).map_err(|source| self.fails(source))
     }

@@ -10,6 +10,7 @@ const VERSION_1: &str = include_str!("schema.sql");
 /// Tables and views beside it, which older programs overlook.
 const ADDITIONS: &str = include_str!("additions.sql");
 const VERSION_2: &str = include_str!("v2.sql");
+const VERSION_3: &str = include_str!("v3.sql");
 
 impl Ledger {
     /// Makes the tables of a new ledger, and those that an older one lacks: all of them, or none.
@@ -36,6 +37,9 @@ impl Ledger {
             for summed in ANSWERS.into_iter().chain([&HISTORY]) {
                 transaction.execute_batch(&summed.fill()).map_err(fails)?;
             }
+        }
+        if version < 3 {
+            transaction.execute_batch(VERSION_3).map_err(fails)?;
             let now = SCHEMA_VERSION.to_string();
             transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'schema_version'", [now]).map_err(fails)?;
         }

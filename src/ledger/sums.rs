@@ -7,6 +7,8 @@ use super::LedgerError;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{Value, ValueRef};
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 /// A table whose rows carry sums.
 #[derive(Debug)]
@@ -39,7 +41,13 @@ pub(super) const ANSWERS: [&Summed; 6] = [&TRAIN, &FACTS, &LEVELS, &WITNESSES, &
 
 impl Summed {
     /// Inserts a row whose values are bound to `?1` and so on; one that is there already stays.
-    pub fn insert(&self) -> String {
+    pub fn insert(&self) -> &'static str {
+        static ALL: LazyLock<HashMap<&str, String>> =
+            LazyLock::new(|| ANSWERS.into_iter().map(|summed| (summed.table, summed.write_insert())).collect());
+        &ALL[self.table]
+    }
+
+    fn write_insert(&self) -> String {
         let Summed { table, columns, .. } = self;
         let values: Vec<String> = (1..=columns.split(',').count()).map(|n| format!("?{n}")).collect();
         let values = values.join(", ");

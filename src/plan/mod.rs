@@ -10,10 +10,12 @@
 
 pub mod cost;
 pub mod facts;
+mod index;
 pub mod question;
 
 use crate::data::DataInfo;
 use crate::spec::{GivenFile, Model, NamedMeasure, Normalization, Recipe, Sweep, Trial};
+pub use index::KeyIndex;
 pub use question::{
     ALGORITHM_VERSION, CertifyQuestion, EvaluateQuestion, MeasureQuestion, Question, TaskKey, TrainQuestion,
 };

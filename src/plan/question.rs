@@ -29,7 +29,7 @@ impl TaskKey {
 
     /// The first 12 hexadecimal digits: what people see. 2^48 leaves collisions to a sweep of millions.
     pub fn short(&self) -> String {
-        self.to_string()[..12].to_string()
+        blake3::Hash::from_bytes(self.0).to_hex()[..12].to_string()
     }
 
     /// Parses the 64 hexadecimal digits that `Display` writes.

@@ -3,8 +3,9 @@
 //! Fields, where they apply: `sweep, trial, task, attempt, worker, kind, seconds`. `RUST_LOG`
 //! filters what is shown on stderr as everywhere; the file always gets everything from `info` up.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -100,8 +101,9 @@ pub fn init(format: LogFormat, default_level: &str, file: Option<&Path>) -> Resu
             path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
             OpenOptions::new().create(true).append(true).open(path)
         };
-        let opened = open().map_err(|source| LogFileError { path: path.into(), source })?;
-        layers.push(json(Arc::new(opened)).with_filter(LevelFilter::INFO).boxed());
+        let opened = Arc::new(open().map_err(|source| LogFileError { path: path.into(), source })?);
+        let opened = FILE.get_or_init(|| opened).clone();
+        layers.push(json(Lines(opened)).with_filter(LevelFilter::INFO).boxed());
     }
     if lock_tail().is_some() {
         let text = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(|| Tail);
@@ -160,6 +162,60 @@ impl<'a> MakeWriter<'a> for Stderr {
 
     fn make_writer(&'a self) -> Stderr {
         Stderr
+    }
+}
+
+thread_local! {
+    /// Lines for the log file that wait for the end of [`in_bulk`]; `None` outside of it.
+    static GATHERED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// So many bytes of lines wait at most.
+const BULK: usize = 1 << 20;
+
+/// Does `work`, whose lines for the log file are written together when it is done: thousands of them may belong to one
+/// transaction, and a system call for each would cost more than the line.
+pub fn in_bulk<T>(work: impl FnOnce() -> T) -> T {
+    GATHERED.set(Some(Vec::new()));
+    let result = work();
+    if let (Some(lines), Some(file)) = (GATHERED.take(), FILE.get()) {
+        let _ = (&**file).write_all(&lines); // a log that cannot be written stops nothing
+    }
+    result
+}
+
+/// The log file, once there is one.
+static FILE: OnceLock<Arc<File>> = OnceLock::new();
+
+/// Writes whole lines to the log file.
+#[derive(Clone)]
+struct Lines(Arc<File>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        GATHERED.with_borrow_mut(|gathered| match gathered {
+            Some(lines) => {
+                lines.extend_from_slice(bytes);
+                if lines.len() >= BULK {
+                    (&*self.0).write_all(lines)?;
+                    lines.clear();
+                }
+                Ok(bytes.len())
+            }
+            None => (&*self.0).write(bytes),
+        })
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Lines;
+
+    fn make_writer(&'a self) -> Lines {
+        self.clone()
     }
 }
 

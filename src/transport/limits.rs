@@ -21,6 +21,8 @@ pub const STREAMS: u32 = 512;
 pub const HEADERS: u32 = 16 << 10;
 /// Of one message, in bytes. Its length is announced, so that a longer one is refused unread.
 pub const MESSAGE: usize = 16 << 20;
+/// Answers handed in with one call.
+pub const ANSWERS: usize = 4096;
 /// Wrong or missing proofs per address and minute that are answered; beyond them the connection is
 /// closed as well. Calls with a right one always pass: many machines may share an address.
 pub const FAILURES: u32 = 30;

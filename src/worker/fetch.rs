@@ -7,12 +7,38 @@ use epsweep::data::{self, DataSet, Examples, Pixels};
 use epsweep::proto::{GetArtifactRequest, PutArtifactRequest};
 use epsweep::spec::Dataset;
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// Uploads and downloads of one artifact may take this long.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(600);
 const PIECE: usize = 512 * 1024;
+
+/// Downloads under way: leases that need the same artifact wait for one of them.
+#[derive(Default)]
+pub struct Fetches(Mutex<HashMap<ArtifactId, Weak<OnceCell<()>>>>);
+
+impl Fetches {
+    /// As [`artifact`], and once for all who ask meanwhile.
+    ///
+    /// # Errors
+    /// When the coordinator does not have it or cannot be reached.
+    pub async fn artifact(&self, link: &Link, cache: &Store, id: &ArtifactId) -> Result<(), FetchError> {
+        let fetched = self.under_way(id);
+        fetched.get_or_try_init(|| artifact(link, cache, id)).await.map(drop)
+    }
+
+    fn under_way(&self, id: &ArtifactId) -> Arc<OnceCell<()>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, fetched| fetched.strong_count() > 0);
+        all.get(id).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let fetched = Arc::default();
+            all.insert(id.clone(), Arc::downgrade(&fetched));
+            fetched
+        })
+    }
+}
 
 /// Brings an artifact into the local cache, unless it is there.
 ///

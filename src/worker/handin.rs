@@ -2,12 +2,13 @@
 
 use super::answers::{self, Answers};
 use super::fetch::{self, Sort};
-use super::link::{LinkError, bounded};
-use super::run::{CALL_TIMEOUT, Worker};
+use super::link::LinkError;
+use super::run::Worker;
 use super::slots::{Answer, Packed};
 use crate::lab::{Checkpoint, Passes};
 use epsweep::artifacts::{ArtifactId, Store};
 use epsweep::engine::Lease;
+use epsweep::proto::commit_response::Verdict;
 use epsweep::proto::{self, CommitRequest, EvaluateAnswer, MeasureAnswer, TrainAnswer, commit_request};
 use std::path::Path;
 
@@ -76,13 +77,10 @@ impl Worker {
 
     async fn commit(&self, message: CommitRequest) -> Result<(), LinkError> {
         let lease = message.lease.clone().unwrap_or_default();
-        let response = self
-            .link
-            .call(CALL_TIMEOUT, |mut client, timeout| {
-                let message = message.clone();
-                async move { client.commit(bounded(message, timeout)).await }
-            })
-            .await?;
+        let response = self.post.send(message).await?;
+        if response.verdict() == Verdict::Refused {
+            return Err(self.link.refusal(response.reason));
+        }
         tracing::debug!(task = ?lease.task, attempt = lease.attempt, verdict = ?response.verdict(), "handed in");
         Ok(())
     }

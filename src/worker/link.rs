@@ -17,7 +17,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// No call but the long poll takes longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[derive(Debug, Clone, thiserror::Error, miette::Diagnostic)]
 pub enum LinkError {
     #[error("{address:?} is not a coordinator's address")]
     #[diagnostic(help("write HOST:PORT, as `epsweep serve` printed it"))]
@@ -208,7 +208,11 @@ impl Link {
     }
 
     fn refused(&self, status: &Status) -> LinkError {
-        let reason = explain(status).unwrap_or_else(|| status.message().to_string());
+        self.refusal(explain(status).unwrap_or_else(|| status.message().to_string()))
+    }
+
+    /// The coordinator does not want what it was sent.
+    pub fn refusal(&self, reason: String) -> LinkError {
         LinkError::Refused { address: self.address.clone(), reason }
     }
 

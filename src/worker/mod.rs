@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   link ── Acquire ──► fetch (checkpoint into the cache) ──► slot thread: lab ──► deliver
-//!     └──── Heartbeat: renews what is held, hears what is revoked      (upload, Commit or Fail)
+//!     └──── Heartbeat: renews what is held, hears what is revoked      (upload, Commits or Fail)
 //! ```
 //!
 //! One asynchronous thread speaks gRPC; each slot is a thread of its own that computes with one
@@ -10,11 +10,13 @@
 //! slots go on. What is finished lies on disk until it is handed in, if need be by the next process.
 
 mod answers;
+mod asking;
 mod audit;
 pub mod cli;
 mod fetch;
 mod handin;
 mod link;
+mod post;
 mod run;
 mod slots;
 mod training;

@@ -1,12 +1,13 @@
 //! The worker's main loop.
 
 use super::answers::Answers;
-use super::fetch::{self, DataCache};
+use super::asking::{Asking, Want};
+use super::fetch::{self, DataCache, Fetches};
 use super::link::{Identity, Link, LinkError, bounded, parse_leases};
+use super::post::Post;
 use super::slots::{self, Done, Job, Shared};
 use crate::lab::{Device, TRAINING_INTERVAL};
 use epsweep::artifacts::{ArtifactError, ArtifactId, Store};
-use epsweep::coordinator::PREFETCH_PER_SLOT;
 use epsweep::engine::{Failure, Lease};
 use epsweep::plan::TaskKey;
 use epsweep::proto::{self, AcquireRequest, AcquireResponse, FailRequest, FailureKind, HeartbeatRequest, LeaveRequest};
@@ -127,6 +128,8 @@ pub(super) struct Worker {
     held: Arc<Held>,
     pub shared: Arc<Shared>,
     pub answers: Arc<Answers>,
+    pub post: Arc<Post>,
+    fetches: Arc<Fetches>,
     jobs: Sender<Job>,
     slots: u32,
     /// Unfinished training runs go to the coordinator.
@@ -174,6 +177,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
     let (done, mut finished) = unbounded_channel();
     let jobs = slots::start(options.slots, &shared, &done);
     let worker = Worker {
+        post: Arc::new(Post::open(link.clone())),
+        fetches: Arc::default(),
         link,
         held,
         shared,
@@ -212,18 +217,16 @@ impl Worker {
 
     /// Acquires, hands to the slots, delivers; returns when drained, told to go, or given up.
     async fn serve(self, finished: &mut tokio::sync::mpsc::UnboundedReceiver<Done>) -> Result<(), LinkError> {
-        let mut request = first_request();
+        let mut asking = Asking::new(self.slots);
         let (failed, mut failures) = unbounded_channel();
         loop {
             let held = self.held.lock().len() as u32;
             let drained = self.drain.is_cancelled();
-            if drained && held == 0 {
-                return Ok(());
+            match drained {
+                true if held == 0 => return Ok(()),
+                true => asking.stop(),
+                false => asking.update(held, |want| Box::pin(self.clone().acquire(want))),
             }
-            // A call that is dropped here may have been answered already: its number is used again, so nothing is lost.
-            let free = self.slots.saturating_sub(held);
-            let prefetch = (self.slots * (1 + PREFETCH_PER_SLOT)).saturating_sub(held + free);
-            let acquire = self.acquire(request, free, prefetch);
             tokio::select! {
                 () = self.shutdown.cancelled() => return Ok(()),
                 () = self.drain.cancelled(), if !drained => {}
@@ -237,15 +240,14 @@ impl Worker {
                     });
                 }
                 () = self.released.notified() => {}
-                acquired = acquire, if free + prefetch > 0 && !drained => {
-                    let response: AcquireResponse = acquired?;
-                    if response.drain {
+                acquired = asking.answered() => {
+                    let AcquireResponse { leases, drain } = acquired?;
+                    if drain {
                         self.drain.cancel();
                     }
-                    if !response.leases.is_empty() {
-                        request += 1;
-                    }
-                    response.leases.into_iter().for_each(|lease| self.start(lease));
+                    let granted = leases.len();
+                    leases.into_iter().for_each(|lease| self.start(lease));
+                    asking.granted(granted, self.held.lock().len() as u32);
                 }
             }
         }
@@ -255,7 +257,8 @@ impl Worker {
         self.held.leases()
     }
 
-    async fn acquire(&self, request: u64, free_slots: u32, prefetch: u32) -> Result<AcquireResponse, LinkError> {
+    async fn acquire(self, want: Want) -> Result<AcquireResponse, LinkError> {
+        let Want { request, free_slots, prefetch } = want;
         let worker = self.link.worker();
         let message = AcquireRequest { worker, request, free_slots, prefetch, wait_ms: POLL.as_millis() as u32 };
         self.link
@@ -301,7 +304,7 @@ impl Worker {
     async fn fetch(&self, wanted: &[String]) -> Result<(), String> {
         for name in wanted {
             let id = ArtifactId::parse(name).ok_or("the lease names no artifact")?;
-            let fetched = fetch::artifact(&self.link, &self.shared.checkpoints, &id).await;
+            let fetched = self.fetches.artifact(&self.link, &self.shared.checkpoints, &id).await;
             fetched.map_err(|error| fetch::chain(&error))?;
         }
         Ok(())
@@ -402,11 +405,4 @@ impl Worker {
         let message = LeaveRequest { worker: self.link.worker() };
         let _ = self.link.client().leave(bounded(message, Duration::from_secs(2))).await;
     }
-}
-
-/// Where a process begins to count its requests: above every number of an earlier process of its name, whose
-/// last one may still be on its way and must not pass for newer than the first of this one.
-fn first_request() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(1, |elapsed| elapsed.as_millis() as u64)
 }

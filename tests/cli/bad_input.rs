@@ -177,7 +177,12 @@ async fn a_worker_of_another_protocol_is_told_so() {
     let refused = client.register(request).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert!(refused.message().contains("99") && refused.message().contains("future"), "{}", refused.message());
-    let nameless = RegisterRequest { protocol: 1, worker: "../x".into(), slots: 1, ..RegisterRequest::default() };
+    let nameless = RegisterRequest {
+        protocol: epsweep::coordinator::PROTOCOL,
+        worker: "../x".into(),
+        slots: 1,
+        ..RegisterRequest::default()
+    };
     assert_eq!(client.register(nameless).await.unwrap_err().code(), tonic::Code::InvalidArgument);
 }
 

@@ -5,6 +5,10 @@
 #[path = "../../src/lab/mod.rs"]
 #[allow(dead_code, unused_imports)] // the worker uses what these tests do not
 mod lab;
+// For its unit tests: what it does as a program is tested by tests/cli.
+#[path = "../../src/worker/mod.rs"]
+#[allow(dead_code, unused_imports)]
+mod worker;
 
 mod attacks;
 mod cascade;

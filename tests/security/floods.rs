@@ -147,7 +147,7 @@ async fn a_message_of_a_gibibyte_is_refused_unread() {
     desk.submit().await;
     let proof = safe.proof(None, Some("tokens"));
     let _worker = work(&desk.address(), proof.clone(), "w", Duration::from_millis(20));
-    for path in ["WorkerService/Commit", "WorkerService/PutArtifact", "WorkerService/Register", "ClientService/Submit"]
+    for path in ["WorkerService/Commits", "WorkerService/PutArtifact", "WorkerService/Register", "ClientService/Submit"]
     {
         let path = format!("/epsweep.v1.{path}");
         let (status, sent) = send_a_gibibyte(&desk.address(), &path, Some("tttttttttttttttttttt")).await;

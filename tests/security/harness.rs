@@ -8,8 +8,8 @@ use epsweep::plan::Question;
 use epsweep::proto::client_service_client::ClientServiceClient;
 use epsweep::proto::worker_service_client::WorkerServiceClient;
 use epsweep::proto::{
-    AcquireRequest, Checkpoint, CommitRequest, EvaluateAnswer, Lease, ListRequest, PutArtifactRequest, RegisterRequest,
-    SweepStatus, TrainAnswer, commit_request,
+    AcquireRequest, Checkpoint, CommitRequest, CommitResponse, CommitsRequest, EvaluateAnswer, Lease, ListRequest,
+    PutArtifactRequest, RegisterRequest, SweepStatus, TrainAnswer, commit_request,
 };
 use epsweep::transport::{Access, Bearer, Credentials, Proof, Role, make_certs};
 use std::path::{Path, PathBuf};
@@ -146,7 +146,12 @@ pub async fn list(address: &str, proof: &Proof) -> Result<usize, Status> {
 }
 
 pub fn hello(name: &str) -> RegisterRequest {
-    RegisterRequest { protocol: 1, worker: name.into(), slots: 2, ..RegisterRequest::default() }
+    RegisterRequest {
+        protocol: epsweep::coordinator::PROTOCOL,
+        worker: name.into(),
+        slots: 2,
+        ..RegisterRequest::default()
+    }
 }
 
 /// A worker that takes `pause` for each task, outlives whatever happens to its connection, and ends when dropped.
@@ -185,12 +190,25 @@ async fn turn(mut client: Worker, name: &str, request: u64, pause: Duration) -> 
     for lease in leases {
         tokio::time::sleep(pause).await;
         let answer = answer(&mut client, name, &lease).await?;
-        while let Err(status) = client.commit(answer.clone()).await {
+        while let Err(status) = commits(&mut client, vec![answer.clone()]).await {
             assert_ne!(status.code(), Code::InvalidArgument, "{status}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
     Ok(served)
+}
+
+/// Hands answers in with one call.
+pub async fn commits(client: &mut Worker, answers: Vec<CommitRequest>) -> Result<Vec<CommitResponse>, Status> {
+    let count = answers.len();
+    let verdicts = client.commits(CommitsRequest { answers }).await?.into_inner().verdicts;
+    assert_eq!(verdicts.len(), count, "one verdict for each");
+    Ok(verdicts)
+}
+
+/// Hands one answer in.
+pub async fn commit(client: &mut Worker, answer: CommitRequest) -> CommitResponse {
+    commits(client, vec![answer]).await.unwrap().remove(0)
 }
 
 /// What the question's hash says.

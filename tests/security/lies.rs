@@ -1,6 +1,8 @@
 //! Nothing that a peer says is trusted: numbers, names, counts, paths, and what it claims to hold.
 
-use crate::harness::{Desk, SWEEP, Safe, Worker, answer, client, hello, undisturbed, upload, work, worker};
+use crate::harness::{
+    Desk, SWEEP, Safe, Worker, answer, client, commit, commits, hello, undisturbed, upload, work, worker,
+};
 use epsweep::coordinator::Handle;
 use epsweep::proto::{
     AcquireRequest, CommitRequest, FailRequest, FailureKind, HeartbeatRequest, Lease, LeaseRef, LeaveRequest, Passes,
@@ -60,13 +62,23 @@ async fn an_answer_must_be_sound() {
         train(&|answer| answer.checkpoints[0].facts = "[".repeat(100_000)),
         train(&|answer| answer.checkpoints[0].facts = "{\"pgd_accuracy\": 7}".into()),
     ];
-    for lie in lies {
-        let refused = w.commit(lie.clone()).await.expect_err(&format!("{lie:?}"));
-        assert_eq!(refused.code(), Code::InvalidArgument, "{lie:?}: {refused}");
-        assert!(refused.message().len() < 2000, "a refusal is short");
+    for lie in &lies {
+        let refused = commit(&mut w, lie.clone()).await;
+        assert_eq!(refused.verdict(), Verdict::Refused, "{lie:?}: {refused:?}");
+        assert!(!refused.reason.is_empty() && refused.reason.len() < 2000, "a refusal is short, and says why");
         lives(&desk.core).await;
     }
-    assert_eq!(w.commit(honest).await.unwrap().into_inner().verdict(), Verdict::Accepted, "the truth is still welcome");
+    let flood = commits(&mut w, vec![honest.clone(); 5000]).await.unwrap_err();
+    assert_eq!(flood.code(), Code::InvalidArgument, "{flood}");
+    // In one call, the truth is as welcome among lies.
+    let (before, after) = (lies.clone(), lies);
+    let truth = before.len();
+    let mixed = before.into_iter().chain([honest.clone()]).chain(after).chain([honest]).collect();
+    let verdicts = commits(&mut w, mixed).await.unwrap();
+    let accepted = |at: &usize| verdicts[*at].verdict() == Verdict::Accepted;
+    assert_eq!((0..verdicts.len()).filter(accepted).collect::<Vec<_>>(), [truth]);
+    assert_eq!(verdicts.last().unwrap().verdict(), Verdict::Duplicate);
+    assert_eq!(verdicts.iter().filter(|verdict| verdict.verdict() == Verdict::Refused).count(), 2 * truth);
     // `liar` stays silent from here on, and others finish.
     w.leave(LeaveRequest { worker: "liar".into() }).await.unwrap();
     let _worker = work(&desk.address(), Proof::default(), "w", Duration::ZERO);
@@ -81,7 +93,7 @@ async fn levels_must_fit_the_shard_and_the_grid() {
     w.register(hello("liar")).await.unwrap();
     let training = acquire(&mut w, "liar").await;
     let trained = answer(&mut w, "liar", &training).await.unwrap();
-    w.commit(trained).await.unwrap();
+    assert_eq!(commit(&mut w, trained).await.verdict(), Verdict::Accepted);
     let ask = AcquireRequest { worker: "liar".into(), request: 2, free_slots: 1, prefetch: 0, wait_ms: 1000 };
     let lease = w.acquire(ask).await.unwrap().into_inner().leases.remove(0);
     assert_eq!(lease.kind, "evaluate");
@@ -101,11 +113,11 @@ async fn levels_must_fit_the_shard_and_the_grid() {
         change(&|answer| answer.trust = br#"{"members": [{"name": "\u001b[2Jpgd"}]}"#.to_vec().into()),
         change(&|answer| answer.trust = vec![b'['; 1 << 20].into()),
     ] {
-        let refused = w.commit(lie).await.unwrap_err();
-        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        let refused = commit(&mut w, lie).await;
+        assert_eq!(refused.verdict(), Verdict::Refused, "{refused:?}");
         lives(&desk.core).await;
     }
-    assert_eq!(w.commit(honest).await.unwrap().into_inner().verdict(), Verdict::Accepted);
+    assert_eq!(commit(&mut w, honest).await.verdict(), Verdict::Accepted);
 }
 
 #[tokio::test]
@@ -124,13 +136,15 @@ async fn a_worker_commits_only_what_it_holds_and_under_its_own_name() {
     let good = answer(&mut one, "one", &lease).await.unwrap();
 
     let stolen = CommitRequest { worker: "two".into(), ..good.clone() };
-    assert_eq!(two.commit(stolen).await.unwrap().into_inner().verdict(), Verdict::Unwanted, "it was never given this");
+    assert_eq!(commit(&mut two, stolen).await.verdict(), Verdict::Unwanted, "it was never given this");
     let id = lease.id.clone();
     let all = |error: tonic::Status| {
         assert_eq!(error.code(), Code::PermissionDenied, "{error}");
         assert!(error.message().contains("another token or certificate"), "{error}");
     };
-    all(two.commit(good.clone()).await.unwrap_err());
+    let refused = commit(&mut two, good.clone()).await;
+    assert_eq!(refused.verdict(), Verdict::Refused);
+    assert!(refused.reason.contains("another token or certificate"), "{refused:?}");
     all(two.register(hello("one")).await.unwrap_err());
     all(two.leave(LeaveRequest { worker: "one".into() }).await.unwrap_err());
     let running = vec![id.clone().unwrap()];
@@ -142,7 +156,7 @@ async fn a_worker_commits_only_what_it_holds_and_under_its_own_name() {
     all(two.fail(FailRequest { worker: "one".into(), lease: id, kind, ..FailRequest::default() }).await.unwrap_err());
     let ask = AcquireRequest { worker: "one".into(), request: 9, free_slots: 9, prefetch: 9, wait_ms: 0 };
     all(two.acquire(ask).await.unwrap_err());
-    assert_eq!(one.commit(good).await.unwrap().into_inner().verdict(), Verdict::Accepted);
+    assert_eq!(commit(&mut one, good).await.verdict(), Verdict::Accepted);
 }
 
 #[tokio::test]

@@ -10,8 +10,16 @@ use crate::engine::{
 use crate::ledger::{Cost, LedgerError, NewSweep, WorkerInfo};
 use crate::plan::{CertifyQuestion, MeasureQuestion, Plan, Question, TaskKey};
 use crate::proto;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+/// What the leases of one request have in common.
+struct Beside {
+    /// There may be answers from other sweeps to build on.
+    others: bool,
+    /// Artifacts by training run and epoch.
+    checkpoints: HashMap<(TaskKey, u32), String>,
+}
 
 impl Core {
     /// Admits a sweep in place of any earlier one of its name.
@@ -95,30 +103,47 @@ impl Core {
                 _ => {}
             }
         }
-        Some(grants.into_iter().filter_map(|grant| self.write_lease(grant)).collect())
+        // An answer over another grid of epsilons comes from another sweep, or from another revision of this one.
+        let sweeps = self.ledger.sweep_count();
+        let mut beside = Beside { others: self.keep(sweeps) > 1, checkpoints: HashMap::new() };
+        Some(grants.into_iter().filter_map(|grant| self.write_lease(grant, &mut beside)).collect())
     }
 
-    fn write_lease(&mut self, grant: Grant) -> Option<proto::Lease> {
+    fn write_lease(&mut self, grant: Grant, beside: &mut Beside) -> Option<proto::Lease> {
         let Grant { lease, sweep, keep, halvings, .. } = grant;
-        let unfinished = self.unfinished(lease.task).map(|state| state.artifact).unwrap_or_default();
         let live = self.sweeps.get(&sweep)?;
-        let (checkpoint, known) = match live.question(lease.task)? {
-            Question::Train(_) => (String::new(), Vec::new()),
+        let question = live.question(lease.task)?;
+        let canonical = question.canonical();
+        let (mut training, mut checkpoint, mut known) = (String::new(), String::new(), Vec::new());
+        match question {
+            Question::Train(_) => {
+                training = self.unfinished(lease.task).map(|state| state.artifact).unwrap_or_default();
+            }
             Question::Certify(CertifyQuestion { train, epoch, .. })
             | Question::Measure(MeasureQuestion { train, epoch, .. }) => {
-                let checkpoint = self.ledger.checkpoint(train, epoch);
-                (self.keep(checkpoint).unwrap_or_default(), Vec::new())
+                checkpoint = self.checkpoint(train, epoch, beside);
             }
             Question::Evaluate(question) => {
-                let checkpoint = self.ledger.checkpoint(question.train, question.epoch);
-                let known = self.ledger.known(question.family());
-                let mut known = self.keep(known);
-                known.retain(|known| question.can_build_on(known));
-                (self.keep(checkpoint).unwrap_or_default(), known)
+                checkpoint = self.checkpoint(question.train, question.epoch, beside);
+                if beside.others {
+                    let found = self.ledger.known(question.family());
+                    known = self.keep(found);
+                    known.retain(|known| question.can_build_on(known));
+                }
             }
-        };
-        let written = self.sweeps.get(&sweep)?.lease(lease, keep, checkpoint, known)?;
-        Some(proto::Lease { training: unfinished, halvings, ..written })
+        }
+        let written = self.sweeps.get(&sweep)?.lease(lease, canonical, keep, checkpoint, known)?;
+        Some(proto::Lease { training, halvings, ..written })
+    }
+
+    fn checkpoint(&mut self, train: TaskKey, epoch: u32, beside: &mut Beside) -> String {
+        if let Some(artifact) = beside.checkpoints.get(&(train, epoch)) {
+            return artifact.clone();
+        }
+        let found = self.ledger.checkpoint(train, epoch);
+        let artifact = self.keep(found).unwrap_or_default();
+        beside.checkpoints.insert((train, epoch), artifact.clone());
+        artifact
     }
 
     /// Renews leases; `None` when the worker must register first.
@@ -129,6 +154,11 @@ impl Core {
                 _ => None,
             }
         })
+    }
+
+    /// Takes answers in, each judged by itself. An `Err` says why it cannot be one.
+    pub fn commits(&mut self, answers: Vec<Result<proto::CommitRequest, String>>) -> Vec<Result<Verdict, String>> {
+        answers.into_iter().map(|answer| self.commit(answer?)).collect()
     }
 
     /// Takes an answer in. An `Err` says why it cannot be one.

@@ -202,11 +202,12 @@ impl Core {
             prefix => live.matching(prefix)?,
         };
         let mut events = Vec::new();
+        let mut histories = self.ledger.histories(&tasks)?;
         for task in tasks {
             if events.len() >= MOST_EVENTS {
                 break;
             }
-            let read = self.ledger.history_of(task)?;
+            let read = histories.remove(&task).unwrap_or_default();
             let (kind, trial) = (live.kind(task).unwrap_or_default(), live.trial_name(task).unwrap_or_default());
             for event in read {
                 let blank = proto::AttemptEvent {
