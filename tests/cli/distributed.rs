@@ -148,7 +148,8 @@ fn a_checkpoint_that_the_disk_has_lost_or_damaged_is_trained_anew() {
     folder.epsweep(&["run", "sweep.yaml", "--out", "calm"]).expect(0);
     for (name, lose) in [("missing", None), ("damaged", Some(b"other weights".as_slice()))] {
         let state = format!("state-{name}");
-        let args = ["serve", "--listen", "127.0.0.1:0", "--state", &state];
+        // The killed worker's lease is soon given up.
+        let args = ["serve", "--listen", "127.0.0.1:0", "--lease", "2", "--state", &state];
         let mut coordinator = folder.start(&args);
         let line = coordinator.line();
         let address = line.strip_prefix("listening on ").unwrap();

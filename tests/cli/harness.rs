@@ -1,9 +1,10 @@
 //! A folder with a sweep file, and the programs run in it.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Small enough for seconds, large enough to have several trials, epochs, shards and attacks.
@@ -172,13 +173,21 @@ impl Finished {
 pub struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
+    /// Read all the while: a program whose log nobody reads stops when the pipe is full.
+    stderr: Option<JoinHandle<String>>,
 }
 
 impl Running {
     fn start(mut command: Command) -> Running {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Running { child, stdout }
+        let mut log = child.stderr.take().unwrap();
+        let stderr = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            log.read_to_end(&mut text).unwrap();
+            String::from_utf8_lossy(&text).into()
+        });
+        Running { child, stdout, stderr: Some(stderr) }
     }
 
     pub fn line(&mut self) -> String {
@@ -197,10 +206,9 @@ impl Running {
     }
 
     pub fn wait(mut self) -> Finished {
-        use std::io::Read;
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let mut stdout = String::new();
         self.stdout.read_to_string(&mut stdout).unwrap();
+        let stderr = self.stderr.take().unwrap().join().unwrap();
         let code = self.child.wait().unwrap().code();
         Finished { code, stdout, stderr }
     }
