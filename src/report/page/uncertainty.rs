@@ -175,7 +175,7 @@ fn tally(lines: &[Line], of: impl Fn(&ClassFigures, &Means) -> (u64, u64)) -> (u
     each.fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
 }
 
-/// `0.0577 ± 0.0002`, or a dash.
+/// `0.0577 ± 0.0021`, `1.95e-4 ± 2.1e-5`, or a dash.
 fn interval(line: &Line, of: fn(&Means) -> Mean) -> String {
     let values: Vec<Mean> = line.runs.iter().map(|(_, means)| of(means)).collect();
     let n = values.len() as f64;
@@ -188,7 +188,15 @@ fn interval(line: &Line, of: fn(&Means) -> Mean) -> String {
             quantile(n - 1.0) * (squares / (n - 1.0) / n).sqrt()
         }
     };
-    format!("{} ± {}", significant(mean, 4), significant(half, 2))
+    format!("{} ± {}", narrow(mean, 4), narrow(half, 2))
+}
+
+/// Small numbers by their exponent, so that four columns of them fit the page.
+fn narrow(value: f64, digits: usize) -> String {
+    match value.abs() {
+        size if size > 0.0 && size < 1e-3 => format!("{value:.*e}", digits.min(3) - 1),
+        _ => significant(value, digits),
+    }
 }
 
 /// The 97.5 % quantile of Student's t.

@@ -9,7 +9,7 @@ use maud::{Markup, html};
 
 /// `figure` is a position in [`crate::report::correlations::Point::figures`], `name` what it is called.
 pub fn scatter(study: &Study, cloud: &Cloud, figure: usize, name: &str, epsilon: usize) -> Markup {
-    let (width, height) = (640.0, 400.0);
+    let (width, height) = (880.0, 460.0);
     let values = || cloud.points.iter().map(|point| point.figures[figure]);
     let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
     let pad = 0.06 * (high - low).max(1e-9 * high.abs());
