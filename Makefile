@@ -6,7 +6,7 @@ BIN    := $(or $(CARGO_TARGET_DIR),target)/debug
 # nextest runs the tests in parallel processes; without it, cargo's own runner does.
 RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
 
-.PHONY: fuzz help setup build demo test check fix bench-workers bench-attacks bench-coordinator chaos
+.PHONY: test-hosts test-slurm fuzz help setup build demo test check fix bench-workers bench-attacks bench-coordinator chaos
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,6 +35,12 @@ fix: setup       ## mend what `check` can mend
 
 chaos: setup     ## 200 random kill -9 over coordinator and workers, and a coordinator away for a minute
 	EPSWEEP_KILLS=200 EPSWEEP_DOWN_SECONDS=60 $(CARGO) test --locked --test cli -- --nocapture --test-threads 1 random_kills outlives
+
+test-slurm: setup ## sweeps as jobs of a real Slurm on this machine (root; Debian's slurmctld, slurmd, slurm-client, munge)
+	EPSWEEP_TEST_SLURM=$(or $(EPSWEEP_TEST_SLURM),yes) $(CARGO) test --locked --test cli -- --nocapture --test-threads 1 slurm
+
+test-hosts: setup ## three hosts as network namespaces: latency, losses, and a link cut for 30 s (root; iproute2)
+	EPSWEEP_TEST_HOSTS=1 $(CARGO) test --locked --test cli -- --nocapture --test-threads 1 hosts
 
 bench-workers: build  ## how much faster two workers are than one, on equal tasks
 	$(PYTHON) scripts/bench_workers.py $(BIN)/epsweep

@@ -131,6 +131,7 @@ impl Worker {
                 free_slots,
                 prefetch: self.slots + prefetch(self.slots) - free_slots,
                 wait_ms: 100,
+                seconds_left: None,
             };
             let mut client = self.client.clone();
             let (leases, accepted) = tokio::join!(client.acquire(acquire), self.hand_in(std::mem::take(&mut finished)));

@@ -129,6 +129,14 @@ pub fn terminate_signal() -> Result<tokio::signal::unix::Signal, Failure> {
     listen(tokio::signal::unix::SignalKind::terminate())
 }
 
+/// SIGUSR1, by which batch systems can be asked to say that the time is nearly over (`sbatch --signal`).
+///
+/// # Errors
+/// When the operating system refuses.
+pub fn warning_signal() -> Result<tokio::signal::unix::Signal, Failure> {
+    listen(tokio::signal::unix::SignalKind::user_defined1())
+}
+
 fn listen(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
     tokio::signal::unix::signal(kind)
         .map_err(|error| Failure::internal(miette::miette!("cannot listen for signals: {error}")))

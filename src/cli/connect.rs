@@ -22,7 +22,7 @@ pub fn bounded<T>(message: T) -> tonic::Request<T> {
 /// Where the coordinator is, and how to prove that one may call it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Target {
-    /// The coordinator, HOST:PORT
+    /// The coordinator, HOST:PORT, or @FILE for a file that says it
     #[arg(long, value_name = "ADDR", env = "EPSWEEP_COORDINATOR", default_value = "127.0.0.1:7070")]
     pub to: String,
     #[command(flatten)]

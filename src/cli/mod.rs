@@ -7,6 +7,8 @@ mod certs;
 mod compact;
 mod connect;
 mod data;
+mod elsewhere;
+mod launch;
 mod list;
 mod logs;
 mod pause;
@@ -47,6 +49,9 @@ enum Verb {
     Plan(plan::Args),
     /// Run a sweep on this machine, with a report at the end; run again to resume
     Run(run::Args),
+    /// Run a sweep on a cluster: render its jobs, and submit them
+    #[command(subcommand)]
+    Launch(launch::Target),
     /// Run a coordinator that takes sweeps over gRPC
     Serve(serve::Args),
     /// Hand a sweep to a running coordinator
@@ -102,6 +107,7 @@ pub fn main() -> ExitCode {
         Verb::Certs(args) => certs::certs(&args),
         Verb::Plan(args) => plan::plan(&args),
         Verb::Run(args) => block_on(run::run(args, output)),
+        Verb::Launch(target) => launch::launch(target),
         Verb::Serve(args) => block_on(serve::serve(args, output)),
         Verb::Submit(args) => block_on(submit::submit(args)),
         Verb::List(args) => block_on(list::list(args)),

@@ -1,5 +1,6 @@
 //! `epsweep run FILE`: a coordinator on loopback and worker processes, from the file to the report.
 
+use super::elsewhere::Elsewhere;
 use super::plan;
 use super::printer::{self, option, quoted};
 use super::progress::Progress;
@@ -7,9 +8,9 @@ use crate::coordinator::{
     Core, Handle, Notice, OpenError, Prepared, Recovery, Server, ServerOptions, Unanswered, publish,
 };
 use crate::engine::Settings;
-use crate::launch::local::{Fleet, LocalWorker, find_worker};
+use crate::launch::local::{Death, Fleet, LocalWorker, find_worker};
 use crate::ledger::{Ledger, LedgerError};
-use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal};
+use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal, warning_signal};
 use crate::proto::{SubmitResponse, SweepStatus};
 use crate::telemetry::{self, LogFormat};
 use crate::transport::{Access, RunToken};
@@ -31,6 +32,8 @@ pub struct Args {
     /// What the workers compute on: cpu, or cuda:K
     #[arg(long, default_value = "cpu")]
     device: String,
+    #[command(flatten)]
+    elsewhere: Elsewhere,
 }
 
 /// Workers that were told to leave get this long.
@@ -50,12 +53,15 @@ enum Ending {
 
 pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     if args.workers == Some(0) {
-        return Err(Failure::usage(miette::miette!("--workers 0 would compute nothing")));
+        let help = "--listen takes workers that others start";
+        return Err(Failure::usage(miette::miette!(help = help, "--workers 0 would compute nothing")));
     }
     let prepared = plan::prepare(&args.file)?;
     let name = prepared.plan.sweep.name.clone();
     let dir = args.out.clone().unwrap_or_else(|| plan::default_dir(&name));
-    let (core, mut notices) = open(&dir, Recovery::Fresh, Settings::default(), (&output, output.level(true)))?;
+    // Workers from elsewhere may have outlived the process before this one.
+    let recovery = if args.elsewhere.listen.is_some() { Recovery::Resume } else { Recovery::Fresh };
+    let (core, mut notices) = open(&dir, recovery, Settings::default(), (&output, output.level(true)))?;
     core.keep_given(&prepared).map_err(|error| Failure::internal(miette::Report::msg(error)))?;
     let submitted = submit(&core, prepared).await.ok_or_else(|| broken(notices.try_recv().ok()))?;
     if !output.quiet {
@@ -67,10 +73,11 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
             dir.display()
         ));
     }
-    let ending = if submitted.answered == submitted.tasks {
-        Ending::Finished
-    } else {
-        work(&args, &output, &dir, &name, &core, &mut notices).await?
+    let run = Run { args: &args, output: &output, dir: &dir, name: &name, core: &core };
+    let ending = match &args.elsewhere.listen {
+        _ if submitted.answered == submitted.tasks => Ending::Finished,
+        Some(listen) => run.with_workers_from_elsewhere(listen, &mut notices).await?,
+        None => run.with_workers_of_its_own(&mut notices).await?,
     };
     let status = core.read({
         let name = name.clone();
@@ -114,75 +121,107 @@ pub fn open(
     Core::start(ledger, recovery, settings).map_err(fault)
 }
 
-/// Starts the workers and waits for the end of the sweep, or of our patience.
-async fn work(
-    args: &Args,
-    output: &Output,
-    dir: &Path,
-    name: &str,
-    core: &Handle,
-    notices: &mut mpsc::UnboundedReceiver<Notice>,
-) -> Result<Ending, Failure> {
-    let dir = std::path::absolute(dir).map_err(|error| Failure::internal(miette::miette!("{error}")))?;
-    let token = RunToken::new(&dir)
-        .map_err(|error| Failure::internal(miette::miette!("cannot make a token in {}: {error}", dir.display())))?;
-    let access = Access::run(&token);
-    let options = ServerOptions { listen: "127.0.0.1:0".into(), access, settings: Settings::default() };
-    let server = Server::start(core.clone(), options).await.map_err(Failure::internal)?;
-    let template = LocalWorker {
-        program: find_worker().map_err(Failure::usage)?,
-        connect: server.address.to_string(),
-        name: format!("local-{}", std::process::id()),
-        dir,
-        device: args.device.clone(),
-        token_file: token.path().to_path_buf(),
-    };
-    let (deaths, mut died) = mpsc::unbounded_channel();
-    let fleet =
-        Fleet::start(&template, args.workers.unwrap_or_else(plan::cores), &deaths).map_err(Failure::internal)?;
-    let mut progress = Progress::new(output.quiet || output.log_format == LogFormat::Json);
-    let mut refresh = tokio::time::interval(Duration::from_millis(250));
-    let (mut interrupt, mut terminate) = (interrupt_signal()?, terminate_signal()?);
-    let ending = loop {
-        tokio::select! {
-            notice = notices.recv() => match notice {
-                Some(Notice::Finished { .. }) => break Ending::Finished,
-                Some(Notice::Halted { why, .. }) => break Ending::Halted(why),
-                Some(Notice::Broken(error)) => break Ending::Broken(error),
-                None => break Ending::NoWorkers,
-            },
-            Some(death) = died.recv() => {
-                if death.is_refusal() {
-                    break Ending::Refused;
-                }
-                let _ = core.call(move |core| core.lost(&death.name)).await;
-            }
-            () = fleet.finished() => break Ending::NoWorkers,
-            _ = interrupt.recv() => break Ending::Interrupted,
-            _ = terminate.recv() => break Ending::Interrupted,
-            _ = refresh.tick() => {
-                let name = name.to_string();
-                if let Ok(Some(status)) = core.read(move |core| core.status(&name)).await {
-                    progress.show(&status);
-                }
-            }
+/// A run under way.
+struct Run<'a> {
+    args: &'a Args,
+    output: &'a Output,
+    dir: &'a Path,
+    name: &'a str,
+    core: &'a Handle,
+}
+
+impl Run<'_> {
+    /// Starts the workers and waits for the end of the sweep, or of our patience.
+    async fn with_workers_of_its_own(&self, notices: &mut mpsc::UnboundedReceiver<Notice>) -> Result<Ending, Failure> {
+        let dir = std::path::absolute(self.dir).map_err(|error| Failure::internal(miette::miette!("{error}")))?;
+        let token = RunToken::new(&dir)
+            .map_err(|error| Failure::internal(miette::miette!("cannot make a token in {}: {error}", dir.display())))?;
+        let access = Access::run(&token);
+        let options = ServerOptions { listen: "127.0.0.1:0".into(), access, settings: Settings::default() };
+        let server = Server::start(self.core.clone(), options).await.map_err(Failure::internal)?;
+        let template = LocalWorker {
+            program: find_worker().map_err(Failure::usage)?,
+            connect: server.address.to_string(),
+            name: format!("local-{}", std::process::id()),
+            dir,
+            device: self.args.device.clone(),
+            token_file: token.path().to_path_buf(),
+        };
+        let (deaths, died) = mpsc::unbounded_channel();
+        let count = self.args.workers.unwrap_or_else(plan::cores);
+        let fleet = Fleet::start(&template, count, &deaths).map_err(Failure::internal)?;
+        let ending = self.until_the_end(notices, died, fleet.finished()).await?;
+        if matches!(ending, Ending::Finished) {
+            let _ = self.core.call(|core| core.drain()).await;
+            let _ = tokio::time::timeout(FAREWELL, fleet.finished()).await;
         }
-    };
-    progress.finish();
-    if matches!(ending, Ending::Finished) {
-        let _ = core.call(|core| core.drain()).await;
-        let _ = tokio::time::timeout(FAREWELL, fleet.finished()).await;
+        if matches!(ending, Ending::Interrupted) {
+            note(format_args!("interrupted: stopping the workers (once more to stop at once)"));
+            let mut interrupt = interrupt_signal()?;
+            tokio::spawn(async move {
+                interrupt.recv().await;
+                std::process::exit(Exit::Interrupted as i32);
+            });
+        }
+        fleet.stop().await;
+        server.stop().await;
+        Ok(ending)
     }
-    if matches!(ending, Ending::Interrupted) {
-        note(format_args!("interrupted: stopping the workers (once more to stop at once)"));
-        tokio::spawn(async move {
-            interrupt.recv().await;
-            std::process::exit(Exit::Interrupted as i32);
-        });
+
+    /// Takes the workers that come, and waits for the same.
+    async fn with_workers_from_elsewhere(
+        &self,
+        listen: &str,
+        notices: &mut mpsc::UnboundedReceiver<Notice>,
+    ) -> Result<Ending, Failure> {
+        let open = self.args.elsewhere.open(self.core, listen).await?;
+        let (_nobody, died) = mpsc::unbounded_channel();
+        let ending = self.until_the_end(notices, died, std::future::pending()).await?;
+        open.close(self.core, matches!(ending, Ending::Finished | Ending::Halted(_))).await;
+        Ok(ending)
     }
-    fleet.stop().await;
-    server.stop().await;
-    Ok(ending)
+
+    async fn until_the_end(
+        &self,
+        notices: &mut mpsc::UnboundedReceiver<Notice>,
+        mut died: mpsc::UnboundedReceiver<Death>,
+        all_left: impl Future<Output = ()>,
+    ) -> Result<Ending, Failure> {
+        let Run { output, core, name, .. } = *self;
+        let mut progress = Progress::new(output.quiet || output.log_format == LogFormat::Json);
+        let mut refresh = tokio::time::interval(Duration::from_millis(250));
+        let (mut interrupt, mut terminate, mut warning) = (interrupt_signal()?, terminate_signal()?, warning_signal()?);
+        tokio::pin!(all_left);
+        let ending = loop {
+            tokio::select! {
+                notice = notices.recv() => match notice {
+                    Some(Notice::Finished { name: ended, .. }) if ended != name => {} // an older one in the same folder
+                    Some(Notice::Finished { .. }) => break Ending::Finished,
+                    Some(Notice::Halted { why, .. }) => break Ending::Halted(why),
+                    Some(Notice::Broken(error)) => break Ending::Broken(error),
+                    None => break Ending::NoWorkers,
+                },
+                Some(death) = died.recv() => {
+                    if death.is_refusal() {
+                        break Ending::Refused;
+                    }
+                    let _ = core.call(move |core| core.lost(&death.name)).await;
+                }
+                () = &mut all_left => break Ending::NoWorkers,
+                _ = interrupt.recv() => break Ending::Interrupted,
+                _ = terminate.recv() => break Ending::Interrupted,
+                _ = warning.recv() => break Ending::Interrupted,
+                _ = refresh.tick() => {
+                    let name = name.to_string();
+                    if let Ok(Some(status)) = core.read(move |core| core.status(&name)).await {
+                        progress.show(&status);
+                    }
+                }
+            }
+        };
+        progress.finish();
+        Ok(ending)
+    }
 }
 
 /// Writes the report of whatever there is, and says how the run ended.
@@ -239,7 +278,7 @@ fn again(args: &Args) -> String {
     let out = option("--out", args.out.as_deref());
     let workers = args.workers.map(|workers| format!(" --workers {workers}")).unwrap_or_default();
     let device = if args.device == "cpu" { String::new() } else { format!(" --device {}", args.device) };
-    format!("epsweep run {}{workers}{out}{device}", quoted(&args.file))
+    format!("epsweep run {}{workers}{out}{device}{}", quoted(&args.file), args.elsewhere.again())
 }
 
 fn broken(notice: Option<Notice>) -> Failure {

@@ -3,7 +3,7 @@
 
 use super::worker_service::lease;
 use crate::engine::Lease;
-use crate::proto::{CommitRequest, LeaseRef, RegisterRequest, SubmitRequest};
+use crate::proto::{AcquireRequest, CommitRequest, LeaseRef, RegisterRequest, SubmitRequest};
 use crate::transport::{Caller, is_name};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,6 +68,17 @@ pub fn leases(sent: &[LeaseRef]) -> Result<Vec<Lease>, Status> {
         return Err(invalid(format!("{} leases in one call, at most {MOST_LEASES} are allowed", sent.len())));
     }
     sent.iter().cloned().map(lease).collect()
+}
+
+/// What a worker says of its own end.
+#[allow(clippy::result_large_err)]
+pub fn time_left(request: &AcquireRequest) -> Result<(), Status> {
+    match request.seconds_left {
+        Some(left) if !(0.0..=f64::MAX).contains(&left) => {
+            Err(invalid(format!("a worker has a number of seconds left, not {left}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The numbers of an answer that its question says nothing about.

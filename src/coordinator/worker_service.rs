@@ -201,14 +201,15 @@ impl WorkerService for Workers {
     async fn acquire(&self, request: Request<AcquireRequest>) -> Result<Response<AcquireResponse>, Status> {
         let (_, caller, request) = request.into_parts();
         self.names.claim(&request.worker, &caller)?;
-        let deadline = Instant::now() + Duration::from_millis(request.wait_ms.into()).min(LONGEST_WAIT);
+        wire::time_left(&request)?;
+        let begun = Instant::now();
+        let deadline = begun + Duration::from_millis(request.wait_ms.into()).min(LONGEST_WAIT);
         let mut wake = self.core.wake.clone();
         loop {
             wake.mark_unchanged();
-            let (worker, number, free, prefetch) =
-                (request.worker.clone(), request.request, request.free_slots, request.prefetch);
-            let granted =
-                self.core.call(move |core| (core.acquire(&worker, number, free, prefetch), core.is_draining())).await?;
+            let seconds_left = request.seconds_left.map(|left| (left - begun.elapsed().as_secs_f64()).max(0.0));
+            let asked = AcquireRequest { seconds_left, ..request.clone() };
+            let granted = self.core.call(move |core| (core.acquire(&asked), core.is_draining())).await?;
             let (Some(leases), drain) = granted else { return Err(unregistered()) };
             if drain || !leases.is_empty() {
                 return Ok(Response::new(AcquireResponse { leases, drain }));

@@ -40,6 +40,8 @@ pub enum Event {
         request: u64,
         free_slots: u32,
         prefetch: u32,
+        /// Until it must leave; absent for one that need not.
+        seconds_left: Option<f64>,
     },
     Heartbeat {
         worker: WorkerId,

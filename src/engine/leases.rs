@@ -44,6 +44,8 @@ pub(super) struct Worker {
     pub last_request: u64,
     pub last_grants: Vec<Grant>,
     pub reputation: Reputation,
+    /// When its time is over, where that is limited.
+    pub ends: Option<Millis>,
 }
 
 impl Engine {
@@ -67,7 +69,7 @@ impl Engine {
         }
         let leases = self.leases_of(name).into_iter().map(|(id, _)| id).collect();
         let (last_grants, reputation) = (Vec::new(), Reputation::default());
-        let worker = Worker { slots, last_seen: now, leases, last_request: 0, last_grants, reputation };
+        let worker = Worker { slots, last_seen: now, leases, last_request: 0, last_grants, reputation, ends: None };
         self.workers.insert(name.clone(), worker);
         self.renew(name, running, now, out);
     }

@@ -29,6 +29,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod transition;
+mod walltime;
 mod why;
 mod withdraw;
 
@@ -37,6 +38,7 @@ pub use leases::most_queued;
 pub use progress::{KindCounts, SweepProgress, SweepState};
 pub use suspects::SetAside;
 pub use task::{Status, TaskId};
+pub use walltime::{RESERVE_SECONDS, fits};
 pub use why::{Share, Why};
 
 use crate::plan::KeyIndex;
@@ -143,7 +145,8 @@ impl Engine {
             Event::Prioritise { sweep, priority } => self.prioritise(sweep, priority),
             Event::Retry(sweep) => self.retry(sweep, now, &mut out),
             Event::Register { worker, slots, running } => self.register(&worker, slots, &running, now, &mut out),
-            Event::Acquire { worker, request, free_slots, prefetch } => {
+            Event::Acquire { worker, request, free_slots, prefetch, seconds_left } => {
+                self.note_time(&worker, seconds_left, now);
                 self.acquire(&worker, request, free_slots, prefetch, now, &mut out);
             }
             Event::Heartbeat { worker, running, queued } => self.heartbeat(&worker, &running, &queued, now, &mut out),

@@ -71,8 +71,11 @@ impl Engine {
         self.workers.get(name).is_some_and(suspended) && self.workers.values().any(|worker| !suspended(worker))
     }
 
-    /// Whether a task is for this worker: it has not failed at it, or there is nobody else to try.
+    /// Whether a task is for this worker: it can finish it, and has not failed at it, or there is nobody else to try.
     pub(super) fn may_try(&self, name: &WorkerId, id: TaskId) -> bool {
+        if !self.finishes(name, id) {
+            return false;
+        }
         match self.blamed.get(&id) {
             Some(blamed) if blamed.contains(name) => {
                 !self.workers.keys().any(|other| !blamed.contains(other) && !self.is_set_aside(other))

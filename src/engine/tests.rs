@@ -7,6 +7,7 @@ mod failures;
 mod holders;
 mod steering;
 mod stragglers;
+mod walltime;
 
 const SECOND: Millis = 1000;
 
@@ -16,6 +17,10 @@ fn key(n: u8) -> TaskKey {
 
 fn worker(name: &str) -> WorkerId {
     name.into()
+}
+
+fn asks(name: &str, request: u64, free_slots: u32, prefetch: u32) -> Event {
+    Event::Acquire { worker: worker(name), request, free_slots, prefetch, seconds_left: None }
 }
 
 /// One training run (key 1) with checkpoints at epochs 1 and 5, and one evaluation of each (keys 2, 3).
@@ -69,7 +74,7 @@ impl Bench {
     }
 
     fn grants(&mut self, name: &str, request: u64) -> Vec<Grant> {
-        let effects = self.apply(Event::Acquire { worker: worker(name), request, free_slots: 1, prefetch: 0 });
+        let effects = self.apply(asks(name, request, 1, 0));
         effects
             .into_iter()
             .find_map(|effect| match effect {
@@ -297,7 +302,7 @@ fn short_tasks_are_prefetched_and_long_ones_are_not() {
     bench.apply(Event::Admit(Admission { sweep: 1, revive: true, tasks: tasks(0.01).collect() }));
     bench.register("a");
     let granted = |bench: &mut Bench, request| {
-        let effects = bench.apply(Event::Acquire { worker: worker("a"), request, free_slots: 1, prefetch: 7 });
+        let effects = bench.apply(asks("a", request, 1, 7));
         effects.iter().find_map(|effect| if let Effect::Granted(grants) = effect { Some(grants.len()) } else { None })
     };
     assert_eq!(granted(&mut bench, 1), Some(1), "nothing has been measured yet");

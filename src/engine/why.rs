@@ -32,6 +32,11 @@ pub enum Why {
     /// The coordinator is about to end.
     Draining,
     NoWorker,
+    /// No connected worker has this many seconds left, but `most` at the most.
+    NoTime {
+        needed: u64,
+        most: u64,
+    },
     /// Its turn will come: every slot is taken, or workers are about to ask.
     Queued,
 }
@@ -86,7 +91,10 @@ impl Engine {
             Status::Ready if self.draining => Why::Draining,
             Status::Ready if self.sweeps_of(id).iter().all(|sweep| self.sweeps[sweep].paused) => Why::Paused,
             Status::Ready if self.workers.is_empty() => Why::NoWorker,
-            Status::Ready => Why::Queued,
+            Status::Ready => match self.lacks_time(id) {
+                Some((needed, most)) => Why::NoTime { needed, most },
+                None => Why::Queued,
+            },
         }
     }
 

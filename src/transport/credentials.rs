@@ -1,6 +1,7 @@
 //! The calling side: the connection, and the proof of who calls.
 
 use super::AccessError;
+use super::address::Place;
 use super::fresh::Fresh;
 use super::limits::{LOOK, PING};
 use super::roles::Role;
@@ -36,6 +37,13 @@ pub struct Proof {
     /// Read again when they change
     #[arg(long, value_name = "DIR", env = "EPSWEEP_TLS_DIR")]
     pub tls_dir: Option<PathBuf>,
+    /// What the coordinator's certificate must be for, where that is not the host it is called by
+    #[arg(long, value_name = "NAME", env = "EPSWEEP_TLS_NAME", value_parser = server_name)]
+    pub tls_name: Option<ServerName<'static>>,
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(text.to_string()).map_err(|_| "it is neither a host's name nor an address".into())
 }
 
 /// What a worker or client shows, read from its files. Cheap to clone.
@@ -43,6 +51,7 @@ pub struct Proof {
 pub struct Credentials {
     token: Option<Arc<Fresh<String>>>,
     tls: Option<Arc<Fresh<ClientTls>>>,
+    tls_name: Option<ServerName<'static>>,
 }
 
 impl Credentials {
@@ -51,21 +60,24 @@ impl Credentials {
     pub fn load(proof: &Proof, role: Role) -> Result<Credentials, AccessError> {
         let token = proof.token_file.as_deref().map(|path| secret_for(path, role)).transpose()?;
         let tls = proof.tls_dir.as_deref().map(ClientTls::from_dir).transpose()?;
-        Ok(Credentials { token: token.map(Arc::new), tls: tls.map(Arc::new) })
+        Ok(Credentials { token: token.map(Arc::new), tls: tls.map(Arc::new), tls_name: proof.tls_name.clone() })
     }
 
-    /// The coordinator at `address` (HOST:PORT), and the way there.
+    /// The coordinator at `address` (HOST:PORT, or @FILE for a file that says so), and the way there. The file is
+    /// read at every new connection: it may not be there yet, and a coordinator that moves writes it anew.
     ///
     /// # Errors
     /// When the address is not one.
     pub fn endpoint(&self, address: &str) -> Result<(Endpoint, Dialer), AccessError> {
         let wrong = || AccessError::Address { address: address.into() };
-        let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-        let port = port.parse().map_err(|_| wrong())?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_string();
-        let dialer = Dialer { host, port, tls: self.tls.clone() };
+        let place = Place::parse(address).ok_or_else(wrong)?;
+        let origin = match &place {
+            Place::At { .. } => format!("http://{address}"),
+            Place::In(_) => "http://coordinator".into(), // calls need some origin; the dialer knows the way
+        };
+        let dialer = Dialer { place, tls: self.tls.clone(), tls_name: self.tls_name.clone() };
         // TLS is the dialer's: to tonic it looks like any stream.
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| wrong())?;
+        let endpoint = Endpoint::from_shared(origin).map_err(|_| wrong())?;
         let endpoint = endpoint
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(PING)
@@ -107,9 +119,9 @@ impl Interceptor for Bearer {
 /// Makes connections, each with the certificates as they are then.
 #[derive(Debug, Clone)]
 pub struct Dialer {
-    host: String,
-    port: u16,
+    place: Place,
     tls: Option<Arc<Fresh<ClientTls>>>,
+    tls_name: Option<ServerName<'static>>,
 }
 
 /// A connection, with or without TLS.
@@ -129,18 +141,19 @@ enum DialError {
 
 impl Dialer {
     async fn dial(self) -> io::Result<Box<dyn Stream>> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let (host, port) = self.place.find().await?;
+        let stream = TcpStream::connect((host.as_str(), port)).await?;
         stream.set_nodelay(true)?;
         let Some(tls) = self.tls else {
             if !stream.peer_addr()?.ip().is_loopback() {
-                return Err(io::Error::other(DialError::Plaintext { host: self.host }));
+                return Err(io::Error::other(DialError::Plaintext { host }));
             }
             return Ok(Box::new(stream));
         };
         let looking = tls.clone();
         let _ = tokio::task::spawn_blocking(move || looking.look()).await;
-        let name = ServerName::try_from(self.host.clone());
-        let name = name.map_err(|_| io::Error::other(DialError::Name { host: self.host }))?;
+        let name = self.tls_name.map_or_else(|| ServerName::try_from(host.clone()), Ok);
+        let name = name.map_err(|_| io::Error::other(DialError::Name { host }))?;
         let mut stream = TlsConnector::from(tls.get().config.clone()).connect(name, stream).await?;
         // In TLS 1.3 the caller is done first, and learns of a refusal when it reads. HTTP/2 begins with
         // the server's settings, so there is something to wait for: a refusal fails the connection.

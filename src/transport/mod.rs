@@ -14,6 +14,7 @@
 //! docs/security.md says what is promised.
 
 mod access;
+mod address;
 mod certs;
 mod conn;
 mod credentials;
@@ -27,6 +28,7 @@ mod tls;
 mod tokens;
 
 pub use access::{Access, RunToken};
+pub use address::AddressFile;
 pub use certs::{CertsError, MadeCerts, make_certs};
 pub use credentials::{Bearer, Credentials, Dialer, Proof, explain};
 pub use error::AccessError;

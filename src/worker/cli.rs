@@ -1,11 +1,13 @@
 //! `epsweep-worker`: its options, its signals, its exit codes.
 
 use super::audit::{self, AuditCli};
+use super::limit::{self, Limit};
 use crate::lab::{self, Device};
 use crate::worker::{LinkError, Options, WorkerError};
 use clap::Parser;
 use epsweep::program::{
     AFTER_HELP, Exit, Failure, Output, block_on, finish, interrupt_signal, note, style_errors, terminate_signal,
+    warning_signal,
 };
 use epsweep::telemetry;
 use epsweep::transport::{Credentials, Proof, Role};
@@ -18,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Parser)]
 #[command(name = "epsweep-worker", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
-    /// The coordinator, HOST:PORT
+    /// The coordinator, HOST:PORT, or @FILE for a file that says it: waited for, and read again at every connection
     #[arg(long, value_name = "ADDR", env = "EPSWEEP_COORDINATOR")]
     connect: String,
     /// What to compute on: cpu, or cuda:K
@@ -51,6 +53,11 @@ struct Cli {
     /// Leave when stdin closes: the parent has died
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
+    /// Leave when there has been nothing to do for so long
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    idle_exit: Option<f64>,
+    #[command(flatten)]
+    limit: Limit,
     #[command(flatten)]
     output: Output,
 }
@@ -85,6 +92,10 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "host".into());
     let shutdown = CancellationToken::new();
     let interrupted = watch_signals(&cli, &shutdown)?;
+    let ends = cli.limit.find().await;
+    if let Some(ends) = ends {
+        limit::leave_in_time(ends, shutdown.clone());
+    }
     let options = Options {
         connect: cli.connect,
         name: cli.name.unwrap_or_else(|| default_name(&host)),
@@ -97,6 +108,8 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         libtorch: env!("EPSWEEP_LIBTORCH_VERSION").into(),
         save_every: (cli.save_every > 0.0).then(|| Duration::from_secs_f64(cli.save_every)),
         patience: (Duration::from_secs(cli.connect_timeout), Duration::from_secs(cli.reconnect_timeout)),
+        ends,
+        idle_exit: cli.idle_exit.map(Duration::from_secs_f64),
     };
     match crate::worker::run(options, shutdown).await {
         Ok(()) if interrupted.is_cancelled() => {
@@ -130,10 +143,10 @@ pub fn parse_device(text: &str) -> Result<(Device, String), Failure> {
     Ok((Device::Cuda(index), format!("cuda:{index}")))
 }
 
-/// SIGTERM, Ctrl-C and, where asked for, a closed stdin end the worker. The returned token says that it was Ctrl-C.
+/// SIGTERM, SIGUSR1, Ctrl-C and, where asked for, a closed stdin end the worker. The returned token says that it was Ctrl-C.
 fn watch_signals(cli: &Cli, shutdown: &CancellationToken) -> Result<CancellationToken, Failure> {
     let interrupted = CancellationToken::new();
-    let (mut interrupt, mut terminate) = (interrupt_signal()?, terminate_signal()?);
+    let (mut interrupt, mut terminate, mut warning) = (interrupt_signal()?, terminate_signal()?, warning_signal()?);
     let (by_hand, shutdown) = (interrupted.clone(), shutdown.clone());
     let parent_gone = CancellationToken::new();
     if cli.exit_with_stdin {
@@ -148,6 +161,7 @@ fn watch_signals(cli: &Cli, shutdown: &CancellationToken) -> Result<Cancellation
         tokio::select! {
             _ = interrupt.recv() => by_hand.cancel(),
             _ = terminate.recv() => {}
+            _ = warning.recv() => {}
             () = parent_gone.cancelled() => {}
         }
         shutdown.cancel();

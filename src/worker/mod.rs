@@ -15,6 +15,7 @@ mod audit;
 pub mod cli;
 mod fetch;
 mod handin;
+mod limit;
 mod link;
 mod post;
 mod run;

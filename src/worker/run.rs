@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -49,6 +50,10 @@ pub struct Options {
     pub save_every: Option<Duration>,
     /// How long the coordinator may stay silent before the first answer, and later.
     pub patience: (Duration, Duration),
+    /// When this worker must have left.
+    pub ends: Option<Instant>,
+    /// It leaves by itself when it has had nothing to do for so long.
+    pub idle_exit: Option<Duration>,
 }
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -132,6 +137,8 @@ pub(super) struct Worker {
     fetches: Arc<Fetches>,
     jobs: Sender<Job>,
     slots: u32,
+    ends: Option<Instant>,
+    idle_exit: Option<Duration>,
     /// Unfinished training runs go to the coordinator.
     saves: bool,
     /// The worker must go now.
@@ -185,6 +192,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         answers: Arc::new(answers),
         jobs,
         slots: options.slots,
+        ends: options.ends,
+        idle_exit: options.idle_exit,
         saves: options.save_every.is_some(),
         shutdown: shutdown.clone(),
         drain: CancellationToken::new(),
@@ -219,9 +228,13 @@ impl Worker {
     async fn serve(self, finished: &mut tokio::sync::mpsc::UnboundedReceiver<Done>) -> Result<(), LinkError> {
         let mut asking = Asking::new(self.slots);
         let (failed, mut failures) = unbounded_channel();
+        let mut idle_since = Instant::now();
         loop {
             let held = self.held.lock().len() as u32;
             let drained = self.drain.is_cancelled();
+            if held > 0 {
+                idle_since = Instant::now();
+            }
             match drained {
                 true if held == 0 => return Ok(()),
                 true => asking.stop(),
@@ -239,7 +252,11 @@ impl Worker {
                         }
                     });
                 }
-                () = self.released.notified() => {}
+                () = self.released.notified() => idle_since = Instant::now(),
+                () = self.has_been_idle(idle_since), if held == 0 => {
+                    tracing::info!("nothing to do for too long: leaving");
+                    return Ok(());
+                }
                 acquired = asking.answered() => {
                     let AcquireResponse { leases, drain } = acquired?;
                     if drain {
@@ -253,6 +270,14 @@ impl Worker {
         }
     }
 
+    /// Waits until it has had nothing to do for as long as it may; for ever where that is without limit.
+    async fn has_been_idle(&self, since: Instant) {
+        match self.idle_exit {
+            Some(longest) => tokio::time::sleep_until(since + longest).await,
+            None => std::future::pending().await,
+        }
+    }
+
     pub(super) fn held_leases(&self) -> Vec<Lease> {
         self.held.leases()
     }
@@ -260,10 +285,18 @@ impl Worker {
     async fn acquire(self, want: Want) -> Result<AcquireResponse, LinkError> {
         let Want { request, free_slots, prefetch } = want;
         let worker = self.link.worker();
-        let message = AcquireRequest { worker, request, free_slots, prefetch, wait_ms: POLL.as_millis() as u32 };
+        let message = AcquireRequest {
+            worker,
+            request,
+            free_slots,
+            prefetch,
+            wait_ms: POLL.as_millis() as u32,
+            seconds_left: None,
+        };
         self.link
             .call(POLL + CALL_TIMEOUT, |mut client, timeout| {
-                let message = message.clone();
+                let left = self.ends.map(|ends| ends.saturating_duration_since(Instant::now()));
+                let message = AcquireRequest { seconds_left: left.map(|left| left.as_secs_f64()), ..message.clone() };
                 async move { client.acquire(bounded(message, timeout)).await }
             })
             .await
@@ -389,7 +422,7 @@ impl Worker {
     /// Stops the slots at their next batch, hands in what is finished, gives the rest back.
     async fn wind_down(self, finished: &mut tokio::sync::mpsc::UnboundedReceiver<Done>) {
         self.held.stop_all();
-        let deadline = tokio::time::Instant::now() + GRACE;
+        let deadline = Instant::now() + GRACE;
         while !self.held.lock().is_empty() {
             tokio::select! {
                 Some(done) = finished.recv() => {

@@ -26,7 +26,7 @@ pub struct Message {
 #[derive(Debug, Clone)]
 pub enum Call {
     Register { running: Vec<Lease> },
-    Acquire { request: u64, free_slots: u32, prefetch: u32 },
+    Acquire { request: u64, free_slots: u32, prefetch: u32, left: Option<f64> },
     Heartbeat { running: Vec<Lease>, queued: Vec<Lease> },
     Commit { lease: Lease, epochs: Option<Vec<u32>> },
     Fail { lease: Lease, failure: Failure },

@@ -36,6 +36,8 @@ pub enum Step {
     Ask {
         worker: usize,
         prefetch: u32,
+        /// Seconds until it must leave.
+        left: Option<f64>,
     },
     Answer {
         worker: usize,
@@ -103,7 +105,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..NAMES).prop_map(|name| Step::Resume { name }),
         1 => (0..NAMES, 1u32..100).prop_map(|(name, priority)| Step::Prioritise { name, priority }),
         1 => (0..NAMES).prop_map(|name| Step::Retry { name }),
-        10 => (worker(), 0u32..4).prop_map(|(worker, prefetch)| Step::Ask { worker, prefetch }),
+        10 => (worker(), 0u32..4, left()).prop_map(|(worker, prefetch, left)| Step::Ask { worker, prefetch, left }),
         10 => (worker(), pick()).prop_map(|(worker, pick)| Step::Answer { worker, pick }),
         5 => (worker(), pick(), failure()).prop_map(|(worker, pick, failure)| Step::Fail { worker, pick, failure }),
         4 => (worker(), any::<u8>()).prop_map(|(worker, queued)| Step::Beat { worker, queued }),
@@ -120,6 +122,11 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Crash),
         1 => prop::bool::weighted(0.2).prop_map(|drain| if drain { Step::Drain } else { Step::Sync }),
     ]
+}
+
+/// Around what tasks of a second or a tenth need, reserve included.
+fn left() -> impl Strategy<Value = Option<f64>> {
+    prop::sample::select(vec![None, None, None, Some(0.0), Some(15.0), Some(15.2), Some(16.3), Some(100.0)])
 }
 
 fn failure() -> impl Strategy<Value = Failure> {

@@ -99,18 +99,16 @@ impl World {
     pub fn step(&mut self, step: &Step) {
         match step {
             Step::Submit { name, shape } => self.submit(*name, shape.clone()),
-            Step::Cancel { name } => {
-                self.cancel_all(*name);
-            }
+            Step::Cancel { name } => self.cancel_all(*name),
             Step::Pause { name } => self.steer(*name, Event::Pause),
             Step::Resume { name } => self.steer(*name, Event::Resume),
             Step::Prioritise { name, priority } => {
                 self.steer(*name, |sweep| Event::Prioritise { sweep, priority: *priority });
             }
             Step::Retry { name } => self.steer(*name, Event::Retry),
-            Step::Ask { worker, prefetch } => self.send_when_greeted(*worker, |process| {
+            Step::Ask { worker, prefetch, left } => self.send_when_greeted(*worker, |process| {
                 let free_slots = slots(*worker).saturating_sub(process.held.len() as u32);
-                Call::Acquire { request: process.request, free_slots, prefetch: *prefetch }
+                Call::Acquire { request: process.request, free_slots, prefetch: *prefetch, left: *left }
             }),
             Step::Answer { worker, pick } => {
                 if let Some((lease, keep)) = self.held(*worker, *pick) {
@@ -126,10 +124,7 @@ impl World {
                 self.send_when_greeted(*worker, |process| process.beat(*queued));
             }
             Step::Toil { worker, failure } => self.toil(*worker, *failure),
-            Step::Register { worker } => {
-                let running = self.workers[*worker].leases();
-                self.send(*worker, Call::Register { running });
-            }
+            Step::Register { worker } => self.send(*worker, Call::Register { running: self.workers[*worker].leases() }),
             Step::Leave { worker } => {
                 self.send(*worker, Call::Leave);
                 self.begin_anew(*worker);
@@ -212,7 +207,10 @@ impl World {
         let aside = self.engine.set_aside();
         self.sights.set_aside += u64::from(!aside.is_empty());
         match record {
-            Record::Leased { lease, .. } => self.sights.copies += u64::from(self.laws.is_leased(lease.task)),
+            Record::Leased { lease, worker } => {
+                assert!(self.engine.has_time_for(worker, *lease), "{record:?}: {worker} must leave before");
+                self.sights.copies += u64::from(self.laws.is_leased(lease.task));
+            }
             Record::Released { why, .. } => self.sights.taken_over += u64::from(why.contains("had one free")),
             _ => {}
         }
@@ -346,7 +344,7 @@ impl World {
                 assert!(leased.iter().all(|lease| running.contains(lease)), "{worker} knows nothing of {leased:?}");
                 Some(Reply::Welcome)
             }
-            Call::Acquire { request, free_slots, prefetch } => self.acquire(worker, request, free_slots, prefetch),
+            Call::Acquire { .. } => self.acquire(worker, &message.call),
             Call::Heartbeat { running, queued } => {
                 let effects = self.apply(Event::Heartbeat { worker, running, queued });
                 effects.into_iter().find_map(|effect| match effect {
@@ -371,8 +369,10 @@ impl World {
         }
     }
 
-    fn acquire(&mut self, worker: WorkerId, request: u64, free_slots: u32, prefetch: u32) -> Option<Reply> {
-        let effects = self.apply(Event::Acquire { worker: worker.clone(), request, free_slots, prefetch });
+    fn acquire(&mut self, worker: WorkerId, call: &Call) -> Option<Reply> {
+        let &Call::Acquire { request, free_slots, prefetch, left: seconds_left } = call else { return None };
+        let asked = Event::Acquire { worker: worker.clone(), request, free_slots, prefetch, seconds_left };
+        let effects = self.apply(asked);
         let leased =
             effects.iter().filter(|effect| matches!(effect, Effect::Persist(Record::Leased { .. }))).count() as u32;
         assert!(leased <= free_slots + prefetch, "more leases than were asked for");
@@ -479,7 +479,7 @@ impl World {
     /// On a line of its own, past whatever is under way in the network.
     fn toil(&mut self, worker: usize, failure: Option<Failure>) {
         let before = std::mem::take(&mut self.network);
-        self.step(&Step::Ask { worker, prefetch: 1 });
+        self.step(&Step::Ask { worker, prefetch: 1, left: None });
         self.deliver_all();
         for (task, (attempt, keep)) in self.workers[worker].held.clone() {
             let lease = Lease { task, attempt };

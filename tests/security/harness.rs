@@ -50,7 +50,7 @@ impl Safe {
     /// What `certs/NAME` and the token file `TOKENS` prove.
     pub fn proof(&self, certs: Option<&str>, tokens: Option<&str>) -> Proof {
         let path = |name: Option<&str>| name.map(|name| self.path(name));
-        Proof { tls_dir: path(certs), token_file: path(tokens) }
+        Proof { tls_dir: path(certs), token_file: path(tokens), tls_name: None }
     }
 
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
@@ -184,7 +184,8 @@ pub fn work(address: &str, proof: Proof, name: &str, pause: Duration) -> Work {
 
 /// Acquires once and answers; whether there was anything to do.
 async fn turn(mut client: Worker, name: &str, request: u64, pause: Duration) -> Result<bool, Status> {
-    let ask = AcquireRequest { worker: name.into(), request, free_slots: 2, prefetch: 0, wait_ms: 1000 };
+    let ask =
+        AcquireRequest { worker: name.into(), request, free_slots: 2, prefetch: 0, wait_ms: 1000, seconds_left: None };
     let leases = client.acquire(ask).await?.into_inner().leases;
     let served = !leases.is_empty();
     for lease in leases {

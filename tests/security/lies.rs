@@ -13,7 +13,14 @@ use std::time::Duration;
 use tonic::Code;
 
 async fn acquire(worker: &mut Worker, name: &str) -> Lease {
-    let ask = AcquireRequest { worker: name.into(), request: 1, free_slots: 1, prefetch: 0, wait_ms: 1000 };
+    let ask = AcquireRequest {
+        worker: name.into(),
+        request: 1,
+        free_slots: 1,
+        prefetch: 0,
+        wait_ms: 1000,
+        seconds_left: None,
+    };
     worker.acquire(ask).await.unwrap().into_inner().leases.remove(0)
 }
 
@@ -94,7 +101,14 @@ async fn levels_must_fit_the_shard_and_the_grid() {
     let training = acquire(&mut w, "liar").await;
     let trained = answer(&mut w, "liar", &training).await.unwrap();
     assert_eq!(commit(&mut w, trained).await.verdict(), Verdict::Accepted);
-    let ask = AcquireRequest { worker: "liar".into(), request: 2, free_slots: 1, prefetch: 0, wait_ms: 1000 };
+    let ask = AcquireRequest {
+        worker: "liar".into(),
+        request: 2,
+        free_slots: 1,
+        prefetch: 0,
+        wait_ms: 1000,
+        seconds_left: None,
+    };
     let lease = w.acquire(ask).await.unwrap().into_inner().leases.remove(0);
     assert_eq!(lease.kind, "evaluate");
     let honest = answer(&mut w, "liar", &lease).await.unwrap();
@@ -154,7 +168,8 @@ async fn a_worker_commits_only_what_it_holds_and_under_its_own_name() {
         .unwrap_err());
     let kind = FailureKind::Diverged.into();
     all(two.fail(FailRequest { worker: "one".into(), lease: id, kind, ..FailRequest::default() }).await.unwrap_err());
-    let ask = AcquireRequest { worker: "one".into(), request: 9, free_slots: 9, prefetch: 9, wait_ms: 0 };
+    let ask =
+        AcquireRequest { worker: "one".into(), request: 9, free_slots: 9, prefetch: 9, wait_ms: 0, seconds_left: None };
     all(two.acquire(ask).await.unwrap_err());
     assert_eq!(commit(&mut one, good).await.verdict(), Verdict::Accepted);
 }
@@ -189,13 +204,27 @@ async fn names_counts_and_texts_have_limits() {
     let beat = HeartbeatRequest { worker: bad.clone(), running: vec![], ..HeartbeatRequest::default() };
     assert_eq!(w.heartbeat(beat).await.unwrap_err().code(), Code::InvalidArgument);
     // Sixteen for each slot, whatever is asked.
-    let ask =
-        AcquireRequest { worker: "w".into(), request: 1, free_slots: u32::MAX, prefetch: u32::MAX, wait_ms: u32::MAX };
+    let ask = AcquireRequest {
+        worker: "w".into(),
+        request: 1,
+        free_slots: u32::MAX,
+        prefetch: u32::MAX,
+        wait_ms: u32::MAX,
+        seconds_left: None,
+    };
     let granted = w.acquire(ask).await.unwrap().into_inner().leases.len();
     assert!(granted <= 32, "{granted} leases for two slots");
     // What a failure says cannot paint on the terminal of whoever reads it.
-    let mine =
-        w.acquire(AcquireRequest { worker: "w".into(), request: 1, free_slots: 1, prefetch: 0, wait_ms: 0 }).await;
+    let mine = w
+        .acquire(AcquireRequest {
+            worker: "w".into(),
+            request: 1,
+            free_slots: 1,
+            prefetch: 0,
+            wait_ms: 0,
+            seconds_left: None,
+        })
+        .await;
     for lease in mine.unwrap().into_inner().leases {
         let (message, kind) = ("\u{1b}]0;owned\u{7}boom".repeat(1000), FailureKind::Diverged.into());
         w.fail(FailRequest { worker: "w".into(), lease: lease.id, kind, message, ..FailRequest::default() })

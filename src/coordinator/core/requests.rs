@@ -7,6 +7,7 @@ use super::{Core, unix_ms};
 use crate::engine::{
     Admission, DEFAULT_PRIORITY, Effect, Event, Failure, Grant, Lease, Status, SweepId, SweepState, Verdict,
 };
+use crate::launch::slurm::Demand;
 use crate::ledger::{Cost, LedgerError, NewSweep, WorkerInfo};
 use crate::plan::{CertifyQuestion, MeasureQuestion, Plan, Question, TaskKey};
 use crate::proto;
@@ -93,8 +94,10 @@ impl Core {
     }
 
     /// Leases for a worker; `None` when it must register first.
-    pub fn acquire(&mut self, worker: &str, request: u64, free_slots: u32, prefetch: u32) -> Option<Vec<proto::Lease>> {
-        let effects = self.step(Event::Acquire { worker: worker.into(), request, free_slots, prefetch });
+    pub fn acquire(&mut self, asked: &proto::AcquireRequest) -> Option<Vec<proto::Lease>> {
+        let &proto::AcquireRequest { request, free_slots, prefetch, seconds_left, .. } = asked;
+        let worker = asked.worker.as_str().into();
+        let effects = self.step(Event::Acquire { worker, request, free_slots, prefetch, seconds_left });
         let mut grants = Vec::new();
         for effect in effects {
             match effect {
@@ -245,6 +248,23 @@ impl Core {
     pub fn close(&mut self) {
         let folded = self.ledger.fold();
         self.keep(folded);
+    }
+
+    /// What worker jobs would be of use for.
+    pub fn demand(&self) -> Demand {
+        let shares = self.engine.shares();
+        let open = shares.iter().filter(|share| !share.paused);
+        let answered = |&id: &SweepId| {
+            self.engine.progress(id).map_or(0, |p| p.train.of(Status::Done) + p.evaluate.of(Status::Done))
+        };
+        Demand {
+            startable: open.map(|share| share.running + share.ready).sum(),
+            answered: self.sweeps.keys().map(answered).sum(),
+        }
+    }
+
+    pub fn has_workers(&self) -> bool {
+        self.engine.fleet().0 > 0
     }
 
     pub fn is_draining(&self) -> bool {

@@ -55,6 +55,10 @@ struct Worker {
     refusals: usize,
 }
 
+fn asked(request: u64, tasks: u32) -> proto::AcquireRequest {
+    proto::AcquireRequest { worker: "w".into(), request, free_slots: tasks, prefetch: tasks, ..Default::default() }
+}
+
 impl Worker {
     fn new(handle: &Handle) -> Worker {
         Worker { handle: handle.clone(), request: 1, held: BTreeMap::new(), accepted: HashSet::new(), refusals: 0 }
@@ -82,7 +86,7 @@ impl Worker {
     /// One round: asks for work, then hands one answer in. Returns false when there is nothing to do.
     async fn step(&mut self) -> bool {
         let request = self.request;
-        let acquired = self.handle.call(move |core| core.acquire("w", request, 2, 2)).await;
+        let acquired = self.handle.call(move |core| core.acquire(&asked(request, 2))).await;
         let leases = match self.refused(acquired) {
             None => return true,
             Some(None) => {
@@ -215,7 +219,7 @@ async fn a_worker_without_the_lease_can_neither_replace_nor_drop_anothers_state(
     handle.call(move |core| core.submit(&sweep)).await.expect("submitted");
     let mut worker = Worker::new(&handle);
     worker.register().await;
-    let leases = handle.call(|core| core.acquire("w", 1, 1, 1)).await.expect("answered").expect("known");
+    let leases = handle.call(|core| core.acquire(&asked(1, 1))).await.expect("answered").expect("known");
     let lease: Lease = leases[0].id.clone().unwrap_or_default().try_into().expect("a lease");
     let store = handle.store.training();
     let save = |worker: &'static str, lease: Lease, content: &'static [u8], step: u64| {

@@ -180,6 +180,9 @@ impl Core {
             Why::Paused => "its sweep is paused".into(),
             Why::Draining => "the coordinator is about to end".into(),
             Why::NoWorker => "waits for a worker, and none is connected".into(),
+            Why::NoTime { needed, most } => format!(
+                "waits for a worker with more time: it needs {needed} s, and no worker has more than {most} s left before it must leave"
+            ),
             Why::Queued => match self.engine.queue_position(id, task).filter(|_| exact) {
                 Some(ahead) => format!("is queued: {ahead} tasks of its sweep come first"),
                 None => "is queued for a slot".into(),
@@ -237,6 +240,7 @@ fn code(why: &Why) -> &'static str {
         Why::Paused => "paused",
         Why::Draining => "draining",
         Why::NoWorker => "no_worker",
+        Why::NoTime { .. } => "no_time",
         Why::Queued => "queued",
     }
 }

@@ -39,7 +39,13 @@ fn nobody_hoards_tasks() {
     bench.apply(Event::Admit(Admission { sweep: 1, revive: true, tasks: (1..=200).map(task).collect() }));
     bench.register("a");
     let mut greedy = |request| {
-        let ask = Event::Acquire { worker: worker("a"), request, free_slots: u32::MAX, prefetch: u32::MAX };
+        let ask = Event::Acquire {
+            worker: worker("a"),
+            request,
+            free_slots: u32::MAX,
+            prefetch: u32::MAX,
+            seconds_left: None,
+        };
         let effects = bench.apply(ask);
         effects
             .iter()

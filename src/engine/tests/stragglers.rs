@@ -79,7 +79,8 @@ fn a_task_has_one_copy_at_most_and_none_on_its_own_worker() {
 fn what_waits_at_a_slow_worker_is_given_to_an_idle_one() {
     let mut bench = nearly_done();
     bench.apply(Event::Register { worker: worker("a"), slots: 2, running: vec![] });
-    let effects = bench.apply(Event::Acquire { worker: worker("a"), request: 5, free_slots: 2, prefetch: 0 });
+    let effects =
+        bench.apply(Event::Acquire { worker: worker("a"), request: 5, free_slots: 2, prefetch: 0, seconds_left: None });
     let Some(Effect::Granted(grants)) = effects.last() else { panic!("{effects:?}") };
     let (running, queued) = (grants[0].lease, grants[1].lease);
     let beat = Event::Heartbeat { worker: worker("a"), running: vec![running, queued], queued: vec![queued] };

@@ -109,7 +109,13 @@ impl Story {
 
     pub fn acquire(&mut self) -> Vec<Lease> {
         self.request += 1;
-        let acquire = Event::Acquire { worker: "w".into(), request: self.request, free_slots: 1, prefetch: 0 };
+        let acquire = Event::Acquire {
+            worker: "w".into(),
+            request: self.request,
+            free_slots: 1,
+            prefetch: 0,
+            seconds_left: None,
+        };
         let effects = self.apply(acquire);
         let granted = effects
             .into_iter()

@@ -1,0 +1,18 @@
+//! `epsweep launch`: a sweep on a cluster. One file per kind of cluster.
+
+mod slurm;
+
+use crate::program::{Exit, Failure, block_on};
+
+/// What to launch on.
+#[derive(Debug, clap::Subcommand)]
+pub enum Target {
+    /// Run a sweep as jobs of Slurm: one coordinates, an array of workers computes
+    Slurm(slurm::Args),
+}
+
+pub fn launch(target: Target) -> Result<Exit, Failure> {
+    match target {
+        Target::Slurm(args) => block_on(slurm::slurm(args)),
+    }
+}
