@@ -6,7 +6,7 @@ BIN    := $(or $(CARGO_TARGET_DIR),target)/debug
 # nextest runs the tests in parallel processes; without it, cargo's own runner does.
 RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
 
-.PHONY: test-hosts test-slurm fuzz help setup build demo test check fix bench-workers bench-attacks bench-coordinator chaos
+.PHONY: test-hosts test-slurm fuzz help setup build demo test check fix bench-workers bench-attacks bench-coordinator chaos test-metrics
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,6 +41,9 @@ test-slurm: setup ## sweeps as jobs of a real Slurm on this machine (root; Debia
 
 test-hosts: setup ## three hosts as network namespaces: latency, losses, and a link cut for 30 s (root; iproute2)
 	EPSWEEP_TEST_HOSTS=1 $(CARGO) test --locked --test cli -- --nocapture --test-threads 1 hosts
+
+test-metrics: build  ## a sweep under a real Prometheus (Debian's package), and every query of the dashboard
+	$(PYTHON) scripts/test_metrics.py $(BIN)
 
 bench-workers: build  ## how much faster two workers are than one, on equal tasks
 	$(PYTHON) scripts/bench_workers.py $(BIN)/epsweep

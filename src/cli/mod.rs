@@ -8,6 +8,7 @@ mod compact;
 mod connect;
 mod data;
 mod elsewhere;
+mod health;
 mod launch;
 mod list;
 mod logs;
@@ -66,6 +67,8 @@ enum Verb {
     Why(why::Args),
     /// Show what has happened to tasks, attempt by attempt
     Logs(logs::Args),
+    /// Ask whether a coordinator serves, for probes
+    Health(health::Args),
     /// Start nothing more of a sweep until it is resumed
     Pause(pause::Args),
     /// Go on with a paused sweep
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Verb::Watch(args) => block_on(watch::watch(args)),
         Verb::Why(args) => block_on(why::why(args)),
         Verb::Logs(args) => block_on(logs::logs(args)),
+        Verb::Health(args) => block_on(health::health(args)),
         Verb::Pause(args) => block_on(pause::pause(args)),
         Verb::Resume(args) => block_on(resume::resume(args)),
         Verb::Retry(args) => block_on(retry::retry(args)),

@@ -12,6 +12,7 @@ use crate::launch::local::{Death, Fleet, LocalWorker, find_worker};
 use crate::ledger::{Ledger, LedgerError};
 use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal, warning_signal};
 use crate::proto::{SubmitResponse, SweepStatus};
+use crate::telemetry::metrics::MetricsAddress;
 use crate::telemetry::{self, LogFormat};
 use crate::transport::{Access, RunToken};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ pub struct Args {
     device: String,
     #[command(flatten)]
     elsewhere: Elsewhere,
+    #[command(flatten)]
+    metrics: MetricsAddress,
 }
 
 /// Workers that were told to leave get this long.
@@ -62,6 +65,7 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     // Workers from elsewhere may have outlived the process before this one.
     let recovery = if args.elsewhere.listen.is_some() { Recovery::Resume } else { Recovery::Fresh };
     let (core, mut notices) = open(&dir, recovery, Settings::default(), (&output, output.level(true)))?;
+    let _page = super::serve::show_metrics(&core, &args.metrics).await?;
     core.keep_given(&prepared).map_err(|error| Failure::internal(miette::Report::msg(error)))?;
     let submitted = submit(&core, prepared).await.ok_or_else(|| broken(notices.try_recv().ok()))?;
     if !output.quiet {
@@ -278,7 +282,8 @@ fn again(args: &Args) -> String {
     let out = option("--out", args.out.as_deref());
     let workers = args.workers.map(|workers| format!(" --workers {workers}")).unwrap_or_default();
     let device = if args.device == "cpu" { String::new() } else { format!(" --device {}", args.device) };
-    format!("epsweep run {}{workers}{out}{device}{}", quoted(&args.file), args.elsewhere.again())
+    let metrics = option("--metrics", args.metrics.address.as_deref().map(Path::new));
+    format!("epsweep run {}{workers}{out}{device}{metrics}{}", quoted(&args.file), args.elsewhere.again())
 }
 
 fn broken(notice: Option<Notice>) -> Failure {

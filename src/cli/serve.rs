@@ -5,6 +5,7 @@ use super::run::open;
 use crate::coordinator::{Handle, Notice, Recovery, Server, ServerOptions, publish};
 use crate::engine::Settings;
 use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal};
+use crate::telemetry::metrics::{MetricsAddress, Page};
 use crate::transport::Access;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,8 @@ pub struct Args {
     /// counted [default: a twentieth of its tasks, at least 10]
     #[arg(long, value_name = "TASKS")]
     failure_budget: Option<u32>,
+    #[command(flatten)]
+    metrics: MetricsAddress,
 }
 
 pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
@@ -39,6 +42,7 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
     let (core, mut notices) = open(&args.state, Recovery::Resume, settings, (&output, output.level(false)))?;
     let options = ServerOptions { listen: args.listen.clone(), access, settings };
     let server = Server::start(core.clone(), options).await.map_err(Failure::usage)?;
+    let _page = show_metrics(&core, &args.metrics).await?;
     let address = server.address;
     tracing::info!(address = %server.address, state = %args.state.display(), "listening");
     printer::line(format!("listening on {}", server.address));
@@ -61,12 +65,24 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
     server.stop().await;
     let _ = core.call(|core| core.close()).await;
     note(format_args!(
-        "stopped; workers wait for it to come back: epsweep serve --listen {address} --state {}{}{}",
+        "stopped; workers wait for it to come back: epsweep serve --listen {address} --state {}{}{}{}",
         quoted(&args.state),
         option("--token-file", args.token_file.as_deref()),
         option("--tls-dir", args.tls_dir.as_deref()),
+        option("--metrics", args.metrics.address.as_deref().map(Path::new)),
     ));
     Ok(exit)
+}
+
+/// Shows metrics where that was asked for, until the result is dropped.
+pub async fn show_metrics(core: &Handle, metrics: &MetricsAddress) -> Result<Option<Page>, Failure> {
+    let Some(address) = &metrics.address else { return Ok(None) };
+    let core = core.clone();
+    let look = move || {
+        let core = core.clone();
+        async move { core.metrics().await }
+    };
+    Page::serve(address, look).await.map(Some).map_err(Failure::usage)
 }
 
 async fn write_report(core: &Handle, state: &Path, name: String) {

@@ -5,6 +5,7 @@ mod handle;
 mod lost;
 mod recovery;
 mod requests;
+mod snapshot;
 mod space;
 mod steer;
 mod unfinished;
@@ -12,7 +13,7 @@ mod why;
 
 pub use handle::{Handle, Unanswered};
 pub use recovery::Recovery;
-pub(super) use space::is_full;
+pub(super) use space::{free_bytes, is_full};
 pub use steer::{PRIORITIES, Refused, no_such_sweep};
 
 use clock::Clock;
@@ -21,11 +22,13 @@ use space::Waiting;
 
 use super::live::{Fatal, LiveSweep};
 use super::log::remember;
+use super::metrics::Metrics;
 use crate::artifacts::{ArtifactError, Store};
 use crate::engine::{Effect, Engine, Event, Millis, Settings, SweepId};
 use crate::ledger::{Damaged, Ledger, LedgerError};
 use crate::telemetry::in_bulk;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
@@ -74,6 +77,7 @@ pub struct Core {
     waiting: Option<Waiting>,
     /// No lease is granted and workers are told to leave.
     draining: bool,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// The core's thread ends; why has been told as a [`Notice`].
@@ -102,6 +106,7 @@ impl Core {
         store.clean()?;
         let (wake, woken) = watch::channel(0);
         let (notices, notice) = mpsc::unbounded_channel();
+        let (metrics, dir) = (Arc::new(Metrics::new()), ledger.dir().to_path_buf());
         let mut core = Core {
             engine: Engine::new(settings),
             settings,
@@ -119,6 +124,7 @@ impl Core {
             broken: None,
             waiting: None,
             draining: false,
+            metrics: metrics.clone(),
         };
         core.recover(recovery)?;
         let (jobs, queue) = channel();
@@ -126,7 +132,7 @@ impl Core {
             .name("core".into())
             .spawn(move || core.run(&queue))
             .expect("a thread can be started");
-        Ok((Handle { jobs, wake: woken, store }, notice))
+        Ok((Handle { jobs, wake: woken, store, dir, metrics }, notice))
     }
 
     /// Takes what has piled up, applies it, commits once, releases the replies.
@@ -138,6 +144,7 @@ impl Core {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            let round = Instant::now();
             self.clock.advance(self.waiting.is_some());
             // What waits in the queue may be a sign of life: time passes only when that has been heard.
             let (replies, heard_all) = in_bulk(|| self.answer_group(first, queue));
@@ -148,6 +155,7 @@ impl Core {
                 self.step(Event::Tick);
             }
             let Ok(durable) = self.settle() else { return };
+            self.metrics.round(replies.len(), round.elapsed());
             for reply in replies {
                 reply(durable.clone());
             }
@@ -194,13 +202,23 @@ impl Core {
         let committed = match self.broken.take() {
             Some(error) => Err(error),
             None if self.waiting.as_ref().is_some_and(|waiting| waiting.settled) => return self.try_to_go_on().map(Ok),
-            None => self.ledger.commit(),
+            None => self.commit_ledger(),
         };
         if let Err(error) = committed {
             return self.start_over(error).map(Err);
         }
         self.settle_waiting();
         Ok(Ok(()))
+    }
+
+    fn commit_ledger(&mut self) -> Result<(), LedgerError> {
+        if !self.ledger.is_writing() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        self.ledger.commit()?;
+        self.metrics.committed(started.elapsed());
+        Ok(())
     }
 
     fn now(&self) -> Millis {
@@ -220,6 +238,7 @@ impl Core {
                 Effect::Persist(record) => {
                     remember(&mut self.fatal, &record);
                     self.log(&record);
+                    self.metrics.record(&record);
                     let written = self.ledger.append(&record, unix_ms());
                     self.keep(written);
                 }

@@ -118,6 +118,18 @@ impl LiveSweep {
         fatal.iter().filter_map(|(&task, message)| Some(format!("{}: {message}", self.trial_name(task)?)))
     }
 
+    /// The word for where it stands.
+    pub fn state(&self, progress: &SweepProgress) -> &'static str {
+        let failed = progress.train.of(Status::Failed) + progress.evaluate.of(Status::Failed) > 0;
+        match progress.state {
+            SweepState::Running if progress.paused => "paused",
+            SweepState::Running => "running",
+            SweepState::Finished if failed => "failed",
+            SweepState::Finished => "done",
+            SweepState::Cancelled => "cancelled",
+        }
+    }
+
     /// How far it is, as clients see it.
     pub fn status(&self, progress: &SweepProgress, (workers, slots): (u32, u32), fatal: &Fatal) -> proto::SweepStatus {
         let counts = |counts: &KindCounts| proto::Counts {
@@ -126,17 +138,9 @@ impl LiveSweep {
             running: counts.of(Status::Leased),
             failed: counts.of(Status::Failed) + counts.of(Status::Skipped),
         };
-        let failed = progress.train.of(Status::Failed) + progress.evaluate.of(Status::Failed) > 0;
-        let state = match progress.state {
-            SweepState::Running if progress.paused => "paused",
-            SweepState::Running => "running",
-            SweepState::Finished if failed => "failed",
-            SweepState::Finished => "done",
-            SweepState::Cancelled => "cancelled",
-        };
         proto::SweepStatus {
             sweep: self.plan.sweep.name.clone(),
-            state: state.into(),
+            state: self.state(progress).into(),
             trials: self.plan.trials.len() as u32,
             train: Some(counts(&progress.train)),
             evaluate: Some(counts(&progress.evaluate)),

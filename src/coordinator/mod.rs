@@ -18,6 +18,7 @@ pub mod fuzzing;
 mod kept;
 mod live;
 mod log;
+mod metrics;
 mod prepare;
 mod publish;
 mod server;

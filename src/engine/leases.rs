@@ -389,6 +389,11 @@ impl Engine {
         (self.workers.len() as u32, self.workers.values().map(|worker| worker.slots).sum())
     }
 
+    /// Slots that have a task, going by what their workers hold.
+    pub fn busy_slots(&self) -> u32 {
+        self.workers.values().map(|worker| worker.slots.min(worker.leases.len() as u32)).sum()
+    }
+
     pub fn workers(&self) -> impl Iterator<Item = &WorkerId> {
         self.workers.keys()
     }

@@ -10,6 +10,7 @@ use epsweep::program::{
     warning_signal,
 };
 use epsweep::telemetry;
+use epsweep::telemetry::metrics::MetricsAddress;
 use epsweep::transport::{Credentials, Proof, Role};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +60,8 @@ struct Cli {
     #[command(flatten)]
     limit: Limit,
     #[command(flatten)]
+    metrics: MetricsAddress,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -107,6 +110,7 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         credentials: Credentials::load(&cli.proof, Role::Worker).map_err(Failure::usage)?,
         libtorch: env!("EPSWEEP_LIBTORCH_VERSION").into(),
         save_every: (cli.save_every > 0.0).then(|| Duration::from_secs_f64(cli.save_every)),
+        metrics: cli.metrics.address,
         patience: (Duration::from_secs(cli.connect_timeout), Duration::from_secs(cli.reconnect_timeout)),
         ends,
         idle_exit: cli.idle_exit.map(Duration::from_secs_f64),
@@ -118,7 +122,7 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         }
         Ok(()) => Ok(Exit::Done),
         Err(WorkerError::Link(error @ LinkError::Unreachable { .. })) => Err(Failure::unreachable(error)),
-        Err(error @ WorkerError::Link(_)) => Err(Failure::usage(error)),
+        Err(error @ (WorkerError::Link(_) | WorkerError::Metrics(_))) => Err(Failure::usage(error)),
         Err(error) => Err(Failure::internal(error)),
     }
 }

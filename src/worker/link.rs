@@ -6,6 +6,7 @@ use epsweep::proto::worker_service_client::WorkerServiceClient;
 use epsweep::proto::{self, RegisterRequest, RegisterResponse};
 use epsweep::transport::{Bearer, Credentials, explain};
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tonic::service::interceptor::InterceptedService;
@@ -53,6 +54,8 @@ pub struct Link {
     held: Arc<dyn Fn() -> Vec<Lease> + Send + Sync>,
     patience: Arc<Mutex<Patience>>,
     jitter: Arc<Mutex<u64>>,
+    /// The last call was answered.
+    answers: Arc<AtomicBool>,
 }
 
 /// How long silence is borne: short until the first answer, long from then on.
@@ -89,6 +92,7 @@ impl Link {
             held,
             patience: Arc::new(Mutex::new(Patience { first: patience.0, later: patience.1, answered: false })),
             jitter: Arc::new(Mutex::new(seed.unwrap_or(1) | 1)),
+            answers: Arc::default(),
         })
     }
 
@@ -164,11 +168,13 @@ impl Link {
             let status = match make().await {
                 Ok(answer) => {
                     self.patience.lock().expect("no panic holds it").answered = true;
+                    self.answers.store(true, Ordering::Relaxed);
                     return Ok(Ok(answer));
                 }
                 Err(status) if status.code() == special => return Ok(Err(status)),
                 Err(status) => status,
             };
+            self.answers.store(status.metadata().contains_key(WAITS), Ordering::Relaxed);
             let (answered, patience) = {
                 let patience = self.patience.lock().expect("no panic holds it");
                 (patience.answered, if patience.answered { patience.later } else { patience.first })
@@ -221,6 +227,11 @@ impl Link {
         let mut state = self.jitter.lock().expect("no panic holds it");
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         pause.mul_f64(0.5 + (*state >> 33) as f64 / (1u64 << 32) as f64)
+    }
+
+    /// Whether the coordinator answered the last call, if only to say that it waits.
+    pub fn is_connected(&self) -> bool {
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// A client for calls whose failures the caller handles itself.

@@ -17,6 +17,7 @@ mod fetch;
 mod handin;
 mod limit;
 mod link;
+mod metrics;
 mod post;
 mod run;
 mod slots;

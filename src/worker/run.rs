@@ -4,6 +4,7 @@ use super::answers::Answers;
 use super::asking::{Asking, Want};
 use super::fetch::{self, DataCache, Fetches};
 use super::link::{Identity, Link, LinkError, bounded, parse_leases};
+use super::metrics::{Metrics, Now};
 use super::post::Post;
 use super::slots::{self, Done, Job, Shared};
 use crate::lab::{Device, TRAINING_INTERVAL};
@@ -12,6 +13,7 @@ use epsweep::engine::{Failure, Lease};
 use epsweep::plan::TaskKey;
 use epsweep::proto::{self, AcquireRequest, AcquireResponse, FailRequest, FailureKind, HeartbeatRequest, LeaveRequest};
 use epsweep::telemetry;
+use epsweep::telemetry::metrics::{MetricFamily, Page, PageError};
 use epsweep::transport::Credentials;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -54,6 +56,8 @@ pub struct Options {
     pub ends: Option<Instant>,
     /// It leaves by itself when it has had nothing to do for so long.
     pub idle_exit: Option<Duration>,
+    /// Where metrics are shown.
+    pub metrics: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -67,6 +71,9 @@ pub enum WorkerError {
     #[error("cannot keep answers in {cache}", cache = .cache.display())]
     #[diagnostic(help("--cache DIR names another folder, --name another worker"))]
     Answers { cache: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Metrics(#[from] PageError),
 }
 
 /// One lease, as the slot that works on it and the heartbeats share it.
@@ -156,6 +163,7 @@ pub(super) struct Worker {
 /// When the cache cannot be used, or the coordinator refuses or stays silent for too long.
 pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), WorkerError> {
     let held = Arc::new(Held::default());
+    let (device_name, libtorch) = (options.device_name.clone(), options.libtorch.clone());
     let identity = Identity {
         worker: options.name.clone(),
         host: options.host,
@@ -178,6 +186,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         passing: Store::open(&options.cache.join("passing"))?,
         partial: options.cache.join("training"),
         save_every: options.save_every.unwrap_or(TRAINING_INTERVAL).min(TRAINING_INTERVAL),
+        metrics: Metrics::new(),
     });
     let answers = Answers::open(&options.cache, &options.name)
         .map_err(|source| WorkerError::Answers { cache: options.cache.clone(), source })?;
@@ -199,6 +208,14 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         drain: CancellationToken::new(),
         deliveries: TaskTracker::new(),
         released: Arc::new(Notify::new()),
+    };
+    let _page = match &options.metrics {
+        Some(address) => {
+            let worker = worker.clone();
+            let look = move || std::future::ready(Some(worker.families(&device_name, &libtorch)));
+            Some(Page::serve(address, look).await?)
+        }
+        None => None,
     };
     let welcome = tokio::select! {
         welcome = worker.join(&options.cache) => welcome?,
@@ -278,6 +295,19 @@ impl Worker {
         }
     }
 
+    /// What this worker shows to Prometheus.
+    fn families(&self, device: &str, libtorch: &str) -> Vec<MetricFamily> {
+        let (held, queued) = self.held.beat();
+        self.shared.metrics.families(&Now {
+            slots: self.slots,
+            running: held.len().saturating_sub(queued.len()),
+            queued: queued.len(),
+            connected: self.link.is_connected(),
+            device: device.into(),
+            libtorch: libtorch.into(),
+        })
+    }
+
     pub(super) fn held_leases(&self) -> Vec<Lease> {
         self.held.leases()
     }
@@ -353,7 +383,12 @@ impl Worker {
                 _ => Ok(()),
             },
             Err((failure, message)) => self.report_failure(lease, failure, message).await,
-            Ok(answer) => self.hand_in(lease, done.seconds, answer).await,
+            Ok(answer) => {
+                self.shared.metrics.unsent.inc();
+                let handed_in = self.hand_in(lease, done.seconds, answer).await;
+                self.shared.metrics.unsent.dec();
+                handed_in
+            }
         };
         self.release(lease);
         if let (Ok(()), Some(partial), false) = (&result, &done.partial, done.stopped) {

@@ -1,6 +1,7 @@
 //! Slots: threads that compute, one task at a time each, with one libtorch thread.
 
 use super::fetch::DataCache;
+use super::metrics::Metrics;
 use crate::lab::attacks::CPU_ROWS;
 use crate::lab::{
     self, CertifyRequest, Device, EpochReport, EvaluateRequest, Given, LabError, MeasureRequest, Passes, TrainRequest,
@@ -70,6 +71,7 @@ pub struct Shared {
     pub partial: PathBuf,
     /// Shortest time between two saves of a training run's state there.
     pub save_every: Duration,
+    pub metrics: Metrics,
 }
 
 impl Shared {
@@ -103,7 +105,11 @@ fn work(queue: &Mutex<Receiver<Job>>, shared: &Shared, done: &UnboundedSender<Do
         };
         let Ok(job) = job else { return };
         job.begun.store(true, Ordering::Relaxed);
-        if done.send(perform(&job, shared)).is_err() {
+        shared.metrics.slots_busy.inc();
+        let ended = perform(&job, shared);
+        shared.metrics.slots_busy.dec();
+        shared.metrics.ended(&job.sent.kind, &ended);
+        if done.send(ended).is_err() {
             return;
         }
     }

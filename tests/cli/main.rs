@@ -12,6 +12,7 @@ mod hosts;
 mod launch;
 mod logs;
 mod measures;
+mod metrics;
 mod resume;
 mod secured;
 mod slurm;

@@ -5,6 +5,7 @@
 //! is still wanted must come to its end. `EPSWEEP_SCHEDULES=100000` runs as many schedules, `EPSWEEP_STEPS=1000` makes each
 //! so long, `EPSWEEP_SEED=1` draws others.
 
+mod deploy;
 mod house;
 mod laws;
 mod peers;

@@ -2,6 +2,8 @@
 
 use super::Core;
 use crate::artifacts::Store;
+use crate::coordinator::metrics::Metrics;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use tokio::sync::{oneshot, watch};
@@ -36,6 +38,9 @@ pub struct Handle {
     /// Counts up whenever tasks may have become ready or a sweep has changed.
     pub(in crate::coordinator) wake: watch::Receiver<u64>,
     pub(in crate::coordinator) store: Store,
+    /// The state directory.
+    pub(in crate::coordinator) dir: PathBuf,
+    pub(in crate::coordinator) metrics: Arc<Metrics>,
 }
 
 impl Handle {

@@ -168,7 +168,10 @@ impl Core {
     pub fn commit(&mut self, request: proto::CommitRequest) -> Result<Verdict, String> {
         let lease: Lease = request.lease.clone().unwrap_or_default().try_into()?;
         let live = self.sweeps.values().rev().find(|live| live.position(lease.task).is_some());
-        let Some(live) = live else { return Ok(Verdict::Unwanted) };
+        let Some(live) = live else {
+            self.metrics.verdict(Verdict::Unwanted);
+            return Ok(Verdict::Unwanted);
+        };
         let question = live.question(lease.task).expect("its position is known");
         let sweep = live.plan.sweep.name.clone();
         let (trial, kind) = live.words(lease.task).unwrap_or_default();
@@ -183,12 +186,14 @@ impl Core {
             .iter()
             .find_map(|effect| if let Effect::Verdict(verdict) = effect { Some(*verdict) } else { None })
             .unwrap_or(Verdict::Unwanted);
+        self.metrics.verdict(verdict);
         let (task, attempt) = (lease.task.short(), lease.attempt);
         if verdict != Verdict::Accepted {
             tracing::info!(sweep, trial, task, attempt, worker, kind, verdict = ?verdict, "answer not needed");
         } else {
             tracing::info!(sweep, trial, task, attempt, worker, kind, seconds, verdict = ?verdict, "committed");
             let passes = request.passes.unwrap_or_default();
+            self.metrics.cost(kind, seconds, &passes);
             let cost = Cost {
                 task: lease.task,
                 attempt: lease.attempt,
@@ -291,12 +296,15 @@ impl Core {
 
     /// The newest revision of every sweep, oldest first.
     pub fn list(&self) -> Vec<proto::SweepStatus> {
-        let mut newest = BTreeMap::new();
-        for live in self.sweeps.values() {
-            newest.insert(live.plan.sweep.name.clone(), live.id);
-        }
+        self.newest().into_iter().filter_map(|id| self.status(&self.sweeps[&id].plan.sweep.name)).collect()
+    }
+
+    /// The newest revision of every sweep's name, oldest first.
+    pub(super) fn newest(&self) -> Vec<SweepId> {
+        let newest: BTreeMap<&str, SweepId> =
+            self.sweeps.values().map(|live| (&*live.plan.sweep.name, live.id)).collect();
         let mut ids: Vec<_> = newest.into_values().collect();
         ids.sort_unstable();
-        ids.into_iter().filter_map(|id| self.status(&self.sweeps[&id].plan.sweep.name)).collect()
+        ids
     }
 }

@@ -140,7 +140,7 @@ pub fn is_full(error: &std::io::Error) -> bool {
 }
 
 /// What an unprivileged program may still write there; unknown where the system does not say.
-fn free_bytes(dir: &Path) -> Option<u64> {
+pub fn free_bytes(dir: &Path) -> Option<u64> {
     let found = nix::sys::statvfs::statvfs(dir).ok()?;
     Some(found.blocks_available() * found.fragment_size())
 }
