@@ -6,7 +6,7 @@ BIN    := $(or $(CARGO_TARGET_DIR),target)/debug
 # nextest runs the tests in parallel processes; without it, cargo's own runner does.
 RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
 
-.PHONY: test-hosts test-slurm fuzz help setup build demo test check fix bench-workers bench-attacks bench-coordinator chaos test-metrics
+.PHONY: test-hosts test-slurm fuzz help setup build demo test check fix bench-workers bench-attacks bench-coordinator chaos test-metrics test-kubernetes test-images
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,6 +44,12 @@ test-hosts: setup ## three hosts as network namespaces: latency, losses, and a l
 
 test-metrics: build  ## a sweep under a real Prometheus (Debian's package), and every query of the dashboard
 	$(PYTHON) scripts/test_metrics.py $(BIN)
+
+test-kubernetes: build  ## the manifests against the schemas of three versions of Kubernetes (needs kubectl)
+	$(PYTHON) scripts/test_kubernetes.py $(BIN)/epsweep $(BIN)/epsweep-worker
+
+test-images: build  ## the images' entry points as the manifests run them, in a Debian made by debootstrap (needs root)
+	$(PYTHON) scripts/test_images.py $(BIN)
 
 bench-workers: build  ## how much faster two workers are than one, on equal tasks
 	$(PYTHON) scripts/bench_workers.py $(BIN)/epsweep

@@ -1,4 +1,5 @@
-//! Starting workers, and whole sweeps: as processes of this machine, and as jobs of a batch system.
+//! Starting workers, and whole sweeps: as processes of this machine, and on a cluster.
 
+pub mod kubernetes;
 pub mod local;
 pub mod slurm;

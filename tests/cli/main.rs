@@ -9,6 +9,7 @@ mod distributed;
 mod given;
 mod harness;
 mod hosts;
+mod kubernetes;
 mod launch;
 mod logs;
 mod measures;

@@ -49,3 +49,8 @@ fn the_dashboard_can_be_imported() {
         }
     }
 }
+
+#[test]
+fn the_example_that_is_submitted_by_hand_is_the_demo() {
+    assert_eq!(file("deploy/kubernetes/submit/sweep.yaml"), file("examples/digits.yaml"));
+}
