@@ -39,7 +39,7 @@ evaluate: {epsilons: [0, 0.05, 0.1], attacks: [fgsm, {pgd: {steps: 5}}]}
 KUBELET = """
 set -e
 root=$1; user=$2; shift 2
-mount --bind "$root" "$root"
+mount --rbind "$root" "$root"
 while [ "$1" != -- ]; do
     mount --bind "$1" "$root$2"; [ "$3" = rw ] || mount -o remount,bind,ro "$root$2"; shift 3
 done
@@ -139,7 +139,7 @@ class Container:
                 os.chown(source, self.user, self.user)
             (root / mount["mountPath"].lstrip("/")).mkdir(parents=True, exist_ok=True)
             self.mounts += [source, mount["mountPath"], "ro" if mount.get("readOnly") else "rw"]
-        self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+        self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
         for variable in self.spec.get("env", []):
             self.env[variable["name"]] = variable.get("value") or environment[variable["name"]]
         expand = lambda word: re.sub(r"\$\((\w+)\)", lambda found: self.env[found.group(1)], word)
