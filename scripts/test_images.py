@@ -49,6 +49,12 @@ mount -o remount,bind,ro "$root"
 exec chroot "$root" setpriv --reuid "$user" --regid "$user" --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all "$@"
 """
 
+# True of a container that is confined as its manifest says.
+CONFINED = """
+[ "$(id -u)" = 10001 ] && grep -q 'NoNewPrivs:.*1' /proc/self/status && grep -Eq 'CapBnd:\\s*0+$' /proc/self/status || exit 1
+for folder in / /etc /usr/local/bin; do ! touch $folder/x 2>/dev/null || exit 2; done
+"""
+
 
 def missing():
     if os.geteuid() != 0:
@@ -207,8 +213,11 @@ def prepare_roots(programs, prebuilt, temporary):
         version = subprocess.run(["chroot", roots[name], *dockerfile.entrypoint, "--version"], capture_output=True, text=True)
         print(name, "image:", version.stdout.strip() or "waits for its libtorch", flush=True)
     for folder in libtorch_of(programs / "epsweep-worker"):
-        (roots["worker"] / str(folder).lstrip("/")).mkdir(parents=True)
-        subprocess.run(["mount", "--bind", folder, roots["worker"] / str(folder).lstrip("/")], check=True)
+        place = roots["worker"] / str(folder).lstrip("/")
+        place.mkdir(parents=True)
+        for above in place.parents[: len(folder.parts) - 2]:
+            above.chmod(0o755)  # it may lie in a home that others may not enter
+        subprocess.run(["mount", "--bind", folder, place], check=True)
     listed = subprocess.run(["chroot", roots["coordinator"], "ldd", "/usr/local/bin/epsweep"], check=True, capture_output=True, text=True).stdout
     assert "torch" not in listed and "not found" not in listed, listed
     return roots
@@ -231,6 +240,8 @@ def run_sweep(roots, temporary, log):
     coordinator = Container(roots["coordinator"], pods["StatefulSet"], {"tls": secrets["server"], "probe-tls": secrets["read-only"]}, temporary)
     worker = Container(roots["worker"], pods["Deployment"], {"tls": secrets["worker"]}, temporary, {"POD_NAME": "epsweep-worker-0"})
     submit = Container(roots["coordinator"], pods["Job"], {"tls": secrets["client"], "sweep": sweep}, temporary)
+    for container in (coordinator, worker, submit):
+        assert container.run(["sh", "-c", CONFINED], log).wait(30) == 0, f"{container.spec['name']} is not confined"
     started = []
     try:
         started.append(coordinator.start(log))
