@@ -220,4 +220,9 @@ fn slurms_refusals_name_the_value_and_a_remedy() {
     refused(&["--partition", "nowhere"], &["nowhere", "sinfo --summarize"]);
     refused(&["--gpus-per-worker", "1"], &["gres", "such a GPU", "workers.sbatch"]);
     refused(&["--sbatch-arg=--frobnicate"], &["--frobnicate", "--sbatch-arg"]);
+    // Taken, and yet in vain: a partition whose jobs may run for an hour.
+    let long = ["launch", "slurm", "sweep.yaml", "--workers", "1", "--time", "5-0"];
+    let said = slurm.command(&folder, &long).output().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("will never begin (PartitionTimeLimit)"), "{said}");
 }

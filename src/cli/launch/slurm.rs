@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 const COORDINATOR: &str = "The coordinator's job";
 const JOBS: &str = "What the jobs ask for";
+/// By then Slurm has looked at new jobs, and knows of some that they will never begin.
+const SOON: std::time::Duration = std::time::Duration::from_secs(2);
 /// Without work, a worker of an elastic fleet leaves after so long.
 const IDLE_SECONDS: u64 = 300;
 
@@ -123,6 +125,16 @@ pub async fn slurm(args: Args) -> Result<Exit, Failure> {
         Some(slurm) => submit(slurm, &launch, &folder).await?,
         None => Launched { coordinator: None, workers: Vec::new() },
     };
+    if let Some(slurm) = &slurm {
+        tokio::time::sleep(SOON).await;
+        let names = format!("{},{}", launch.job_name(), launch.workers_name());
+        if let Some(reason) = slurm.hopeless(&names).await {
+            note(format_args!(
+                "Slurm has taken the jobs, but as they are they will never begin ({reason}): look with squeue, end them with \
+                 scancel --me --name={names}, and ask for what the partition gives (sinfo --long)"
+            ));
+        }
+    }
     match args.json {
         true => printer::json(&in_json(&launch, &folder, &launched)),
         false => print(&launch, &folder, &launched),

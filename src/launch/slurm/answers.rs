@@ -153,6 +153,22 @@ pub fn array_size(elements: &str) -> Option<u32> {
     elements.split(',').try_fold(0_u32, |sum, part| sum.checked_add(range(part)?))
 }
 
+/// Why a job that was taken waits, where waiting will not help: by the words of `squeue --format=%r`.
+pub fn parse_hopeless(stdout: &str) -> Option<&'static str> {
+    const HOPELESS: [&str; 9] = [
+        "PartitionTimeLimit",
+        "PartitionNodeLimit",
+        "BadConstraints",
+        "InvalidAccount",
+        "InvalidQOS",
+        "AccountNotAllowed",
+        "AssocMaxWallDurationPerJobLimit",
+        "QOSMaxWallDurationPerJobLimit",
+        "DependencyNeverSatisfied",
+    ];
+    HOPELESS.into_iter().find(|reason| stdout.lines().any(|line| line.trim() == *reason))
+}
+
 /// `MaxArraySize` of `scontrol show config`: array indexes are below it.
 pub fn parse_max_array(stdout: &str) -> Option<u32> {
     let value = |line: &str| {
@@ -219,6 +235,14 @@ mod tests {
             (true, "\u{fffd}\u{fffd} RUNNING\n", ""),
         ] {
             assert_eq!(parse_queue(succeeded, stdout, stderr).counts(), None, "{stdout:?} {stderr:?}");
+        }
+    }
+
+    #[test]
+    fn what_will_never_begin_is_told_from_what_waits() {
+        assert_eq!(parse_hopeless("Priority\nPartitionTimeLimit\n"), Some("PartitionTimeLimit"));
+        for waits in ["", "None\n", "Resources\nDependency\n", "slurm_load_jobs error: PartitionTimeLimit\n"] {
+            assert_eq!(parse_hopeless(waits), None, "{waits:?}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! Runs Slurm's programs, each with a deadline: a controller under load may answer after minutes.
 
-use super::answers::{Queue, Submission, parse_max_array, parse_queue, parse_submission, parse_time_left};
+use super::answers::{
+    Queue, Submission, parse_hopeless, parse_max_array, parse_queue, parse_submission, parse_time_left,
+};
 use super::time::TimeLimit;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -109,6 +111,13 @@ impl Slurm {
             Ok(said) => parse_queue(said.succeeded, &said.stdout, &said.stderr),
             Err(why) => Queue::Unknown(why),
         }
+    }
+
+    /// Why this user's jobs of that name will never begin, if Slurm says so.
+    pub async fn hopeless(&self, name: &str) -> Option<&'static str> {
+        let user = nix::unistd::getuid().to_string();
+        let args = ["--noheader".into(), format!("--user={user}"), format!("--name={name}"), "--format=%r".into()];
+        parse_hopeless(&self.ask("squeue", &args).await.ok().filter(|said| said.succeeded)?.stdout)
     }
 
     /// How large an array may be; `None` while unknown.
