@@ -6,7 +6,7 @@ BIN    := $(or $(CARGO_TARGET_DIR),target)/debug
 # nextest runs the tests in parallel processes; without it, cargo's own runner does.
 RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
 
-.PHONY: test-hosts test-slurm fuzz help setup build demo test check fix bench-workers bench-attacks bench-coordinator chaos test-metrics test-kubernetes test-images
+.PHONY: test-hosts test-s3 test-slurm fuzz help setup build demo test check fix bench-workers bench-attacks bench-coordinator chaos test-metrics test-kubernetes test-images
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,6 +35,11 @@ fix: setup       ## mend what `check` can mend
 
 chaos: setup     ## 200 random kill -9 over coordinator and workers, and a coordinator away for a minute
 	EPSWEEP_KILLS=200 EPSWEEP_DOWN_SECONDS=60 $(CARGO) test --locked --test cli -- --nocapture --test-threads 1 random_kills outlives
+
+S3_VENV ?= target/s3
+test-s3: setup   ## artifacts in a bucket, against moto's S3 server (installs it from PyPI)
+	test -x $(S3_VENV)/bin/moto_server || { $(PYTHON) -m venv $(S3_VENV) && $(S3_VENV)/bin/pip install --quiet 'moto[s3,server]'; }
+	EPSWEEP_S3_SERVER=$(abspath $(S3_VENV)/bin/moto_server) $(CARGO) test --locked --test cli -- --nocapture s3::
 
 test-slurm: setup ## sweeps as jobs of a real Slurm on this machine (root; Debian's slurmctld, slurmd, slurm-client, munge)
 	EPSWEEP_TEST_SLURM=$(or $(EPSWEEP_TEST_SLURM),yes) $(CARGO) test --locked --test cli -- --nocapture --test-threads 1 slurm

@@ -2,7 +2,14 @@
 //!
 //! A folder of files named by the BLAKE3 of their bytes. Writing goes through a temporary file and
 //! a rename, so a name is either absent or complete; reading verifies, so a damaged file is found
-//! and removed rather than believed.
+//! and removed rather than believed. The folder may be a shared one ([`place`]), or the cache of a bucket ([`bucket`]).
+
+mod bucket;
+mod place;
+mod reach;
+
+pub use bucket::{Bucket, BucketError, Listed};
+pub use place::{Place, PlaceError};
 
 use std::fs;
 use std::io::{self, Write};
@@ -49,6 +56,20 @@ pub enum ArtifactError {
     WrongHash { id: ArtifactId, found: ArtifactId },
     #[error("cannot use the artifact folder {dir}", dir = .dir.display())]
     Io { dir: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+}
+
+impl ArtifactError {
+    /// Whether the artifact itself is gone, rather than out of reach.
+    pub fn is_gone(&self) -> bool {
+        matches!(
+            self,
+            ArtifactError::Missing { .. }
+                | ArtifactError::Damaged { .. }
+                | ArtifactError::Bucket(BucketError::Missing { .. } | BucketError::Damaged { .. })
+        )
+    }
 }
 
 /// A folder of artifacts. Cheap to clone; several processes may share the folder.
@@ -57,6 +78,8 @@ pub struct Store {
     dir: PathBuf,
     /// Of its files' names.
     ending: &'static str,
+    /// What the folder is the cache of.
+    bucket: Option<Bucket>,
 }
 
 impl Store {
@@ -86,17 +109,17 @@ impl Store {
     /// When it cannot be made.
     pub fn open(dir: &Path) -> Result<Store, ArtifactError> {
         fs::create_dir_all(dir).map_err(|source| ArtifactError::Io { dir: dir.into(), source })?;
-        Ok(Store { dir: dir.into(), ending: "safetensors" })
+        Ok(Store { dir: dir.into(), ending: "safetensors", bucket: None })
     }
 
     /// The witnesses that belong to a folder of checkpoints: beside it, made when the first ones come.
     pub fn witnesses(&self) -> Store {
-        Store { dir: self.dir.with_file_name("witnesses"), ending: "safetensors.gz" }
+        Store { dir: self.dir.with_file_name("witnesses"), ending: "safetensors.gz", bucket: self.bucket.clone() }
     }
 
-    /// The states of unfinished training runs, likewise.
+    /// The states of unfinished training runs, likewise; short-lived, so never in a bucket.
     pub fn training(&self) -> Store {
-        Store { dir: self.dir.with_file_name("unfinished"), ending: "tar" }
+        Store { dir: self.dir.with_file_name("unfinished"), ending: "tar", bucket: None }
     }
 
     /// Removes an artifact that nobody needs any more.
@@ -115,13 +138,15 @@ impl Store {
         self.dir.join(format!("{id}.{}", self.ending))
     }
 
+    /// Whether it lies in the folder, or was seen in the bucket.
     pub fn contains(&self, id: &ArtifactId) -> bool {
-        self.path(id).exists()
+        self.size(id).is_some()
     }
 
     /// How many bytes an artifact has; `None` when it is not there.
     pub fn size(&self, id: &ArtifactId) -> Option<u64> {
-        fs::metadata(self.path(id)).ok().map(|file| file.len())
+        let seen = || self.bucket.as_ref().and_then(|bucket| bucket.knows(&self.name(id)));
+        fs::metadata(self.path(id)).ok().map(|file| file.len()).or_else(seen)
     }
 
     /// Stores `content` under its hash. Storing again is free.
@@ -185,6 +210,12 @@ impl Store {
     fn io(&self, source: io::Error) -> ArtifactError {
         ArtifactError::Io { dir: self.dir.clone(), source }
     }
+}
+
+/// Tells places apart; nothing depends on it being secret.
+fn new_mark() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    blake3::hash(format!("{} {}", std::process::id(), now.as_nanos()).as_bytes()).to_hex()[..16].into()
 }
 
 /// An artifact on its way in. Dropped without [`Upload::finish`], it leaves nothing behind.

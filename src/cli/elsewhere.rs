@@ -46,10 +46,10 @@ pub struct Open {
 }
 
 impl Elsewhere {
-    /// Listens, and then says where.
-    pub async fn open(&self, core: &Handle, listen: &str) -> Result<Open, Failure> {
+    /// Listens, and then says where; `artifacts` is the mark of their place.
+    pub async fn open(&self, core: &Handle, listen: &str, artifacts: Option<String>) -> Result<Open, Failure> {
         let access = Access::from_files(self.token_file.as_deref(), self.tls_dir.as_deref()).map_err(Failure::usage)?;
-        let options = ServerOptions { listen: listen.into(), access, settings: Settings::default() };
+        let options = ServerOptions { listen: listen.into(), access, settings: Settings::default(), artifacts };
         let server = Server::start(core.clone(), options).await.map_err(Failure::usage)?;
         let (ip, port) = (server.address.ip(), server.address.port());
         let host = match (&self.advertise, ip.is_unspecified()) {

@@ -8,6 +8,7 @@ mod compact;
 mod connect;
 mod data;
 mod elsewhere;
+mod gc;
 mod health;
 mod launch;
 mod list;
@@ -91,6 +92,8 @@ enum Verb {
     Backup(backup::Args),
     /// Make a ledger smaller: what the history need not hold of answered tasks goes
     Compact(compact::Args),
+    /// Remove checkpoints and witnesses that no ledger names
+    Gc(gc::Args),
     /// Copy what is readable of a damaged ledger to a new one
     Salvage(salvage::Args),
     /// Make certificates for a coordinator, its workers and clients
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Verb::Data(args) => data::data(&args),
         Verb::Backup(args) => backup::backup(&args),
         Verb::Compact(args) => compact::compact(&args),
+        Verb::Gc(args) => block_on(gc::gc(args)),
         Verb::Salvage(args) => salvage::salvage(&args),
         Verb::Schema(args) => schema::schema(&args),
     };

@@ -4,6 +4,7 @@ use super::elsewhere::Elsewhere;
 use super::plan;
 use super::printer::{self, option, quoted};
 use super::progress::Progress;
+use crate::artifacts::Place;
 use crate::coordinator::{
     Core, Handle, Notice, OpenError, Prepared, Recovery, Server, ServerOptions, Unanswered, publish,
 };
@@ -33,6 +34,9 @@ pub struct Args {
     /// What the workers compute on: cpu, or cuda:K
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Where checkpoints and witnesses are kept: a folder, or s3://BUCKET/PREFIX [default: with the ledger]
+    #[arg(long, value_name = "PLACE", env = "EPSWEEP_ARTIFACTS")]
+    artifacts: Option<String>,
     #[command(flatten)]
     elsewhere: Elsewhere,
     #[command(flatten)]
@@ -64,9 +68,10 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     let dir = args.out.clone().unwrap_or_else(|| plan::default_dir(&name));
     // Workers from elsewhere may have outlived the process before this one.
     let recovery = if args.elsewhere.listen.is_some() { Recovery::Resume } else { Recovery::Fresh };
-    let (core, mut notices) = open(&dir, recovery, Settings::default(), (&output, output.level(true)))?;
+    let place = Place::open(args.artifacts.as_deref()).await.map_err(Failure::usage)?;
+    let (core, mut notices) = open(&dir, &place, recovery, Settings::default(), (&output, output.level(true)))?;
     let _page = super::serve::show_metrics(&core, &args.metrics).await?;
-    core.keep_given(&prepared).map_err(|error| Failure::internal(miette::Report::msg(error)))?;
+    core.keep_given(&prepared).await.map_err(|error| Failure::internal(miette::Report::msg(error)))?;
     let submitted = submit(&core, prepared).await.ok_or_else(|| broken(notices.try_recv().ok()))?;
     if !output.quiet {
         note(format_args!(
@@ -77,7 +82,7 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
             dir.display()
         ));
     }
-    let run = Run { args: &args, output: &output, dir: &dir, name: &name, core: &core };
+    let run = Run { args: &args, output: &output, dir: &dir, name: &name, core: &core, place: &place };
     let ending = match &args.elsewhere.listen {
         _ if submitted.answered == submitted.tasks => Ending::Finished,
         Some(listen) => run.with_workers_from_elsewhere(listen, &mut notices).await?,
@@ -109,6 +114,7 @@ async fn submit(core: &Handle, prepared: Prepared) -> Option<SubmitResponse> {
 /// decides the exit code.
 pub fn open(
     dir: &Path,
+    place: &Place,
     recovery: Recovery,
     settings: Settings,
     (output, level): (&Output, &'static str),
@@ -122,7 +128,8 @@ pub fn open(
     let ledger = Ledger::open(dir).map_err(|error| fault(error.into()))?;
     telemetry::init(output.log_format, level, Some(&telemetry::log_file(dir, "coordinator")))
         .map_err(Failure::usage)?;
-    Core::start(ledger, recovery, settings).map_err(fault)
+    let store = place.store(dir).map_err(Failure::usage)?;
+    Core::start_with(ledger, store, recovery, settings).map_err(fault)
 }
 
 /// A run under way.
@@ -132,6 +139,7 @@ struct Run<'a> {
     dir: &'a Path,
     name: &'a str,
     core: &'a Handle,
+    place: &'a Place,
 }
 
 impl Run<'_> {
@@ -141,7 +149,8 @@ impl Run<'_> {
         let token = RunToken::new(&dir)
             .map_err(|error| Failure::internal(miette::miette!("cannot make a token in {}: {error}", dir.display())))?;
         let access = Access::run(&token);
-        let options = ServerOptions { listen: "127.0.0.1:0".into(), access, settings: Settings::default() };
+        let options =
+            ServerOptions { listen: "127.0.0.1:0".into(), access, settings: Settings::default(), artifacts: None };
         let server = Server::start(self.core.clone(), options).await.map_err(Failure::internal)?;
         let template = LocalWorker {
             program: find_worker().map_err(Failure::usage)?,
@@ -178,7 +187,8 @@ impl Run<'_> {
         listen: &str,
         notices: &mut mpsc::UnboundedReceiver<Notice>,
     ) -> Result<Ending, Failure> {
-        let open = self.args.elsewhere.open(self.core, listen).await?;
+        let artifacts = self.place.mark().await.map_err(Failure::usage)?;
+        let open = self.args.elsewhere.open(self.core, listen, artifacts).await?;
         let (_nobody, died) = mpsc::unbounded_channel();
         let ending = self.until_the_end(notices, died, std::future::pending()).await?;
         open.close(self.core, matches!(ending, Ending::Finished | Ending::Halted(_))).await;
@@ -283,7 +293,8 @@ fn again(args: &Args) -> String {
     let workers = args.workers.map(|workers| format!(" --workers {workers}")).unwrap_or_default();
     let device = if args.device == "cpu" { String::new() } else { format!(" --device {}", args.device) };
     let metrics = option("--metrics", args.metrics.address.as_deref().map(Path::new));
-    format!("epsweep run {}{workers}{out}{device}{metrics}{}", quoted(&args.file), args.elsewhere.again())
+    let artifacts = option("--artifacts", args.artifacts.as_deref().map(Path::new));
+    format!("epsweep run {}{workers}{out}{device}{artifacts}{metrics}{}", quoted(&args.file), args.elsewhere.again())
 }
 
 fn broken(notice: Option<Notice>) -> Failure {

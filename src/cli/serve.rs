@@ -2,6 +2,7 @@
 
 use super::printer::{self, option, quoted};
 use super::run::open;
+use crate::artifacts::Place;
 use crate::coordinator::{Handle, Notice, Recovery, Server, ServerOptions, publish};
 use crate::engine::Settings;
 use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal};
@@ -34,13 +35,19 @@ pub struct Args {
     failure_budget: Option<u32>,
     #[command(flatten)]
     metrics: MetricsAddress,
+    /// Where checkpoints and witnesses are kept: a folder, or s3://BUCKET/PREFIX with credentials from the
+    /// environment [default: in the state directory]
+    #[arg(long, value_name = "PLACE", env = "EPSWEEP_ARTIFACTS")]
+    artifacts: Option<String>,
 }
 
 pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
     let access = Access::from_files(args.token_file.as_deref(), args.tls_dir.as_deref()).map_err(Failure::usage)?;
     let settings = Settings { lease_ms: args.lease * 1000, failure_budget: args.failure_budget, ..Settings::default() };
-    let (core, mut notices) = open(&args.state, Recovery::Resume, settings, (&output, output.level(false)))?;
-    let options = ServerOptions { listen: args.listen.clone(), access, settings };
+    let place = Place::open(args.artifacts.as_deref()).await.map_err(Failure::usage)?;
+    let (core, mut notices) = open(&args.state, &place, Recovery::Resume, settings, (&output, output.level(false)))?;
+    let artifacts = place.mark().await.map_err(Failure::usage)?;
+    let options = ServerOptions { listen: args.listen.clone(), access, settings, artifacts };
     let server = Server::start(core.clone(), options).await.map_err(Failure::usage)?;
     let _page = show_metrics(&core, &args.metrics).await?;
     let address = server.address;
@@ -65,11 +72,12 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
     server.stop().await;
     let _ = core.call(|core| core.close()).await;
     note(format_args!(
-        "stopped; workers wait for it to come back: epsweep serve --listen {address} --state {}{}{}{}",
+        "stopped; workers wait for it to come back: epsweep serve --listen {address} --state {}{}{}{}{}",
         quoted(&args.state),
         option("--token-file", args.token_file.as_deref()),
         option("--tls-dir", args.tls_dir.as_deref()),
         option("--metrics", args.metrics.address.as_deref().map(Path::new)),
+        option("--artifacts", args.artifacts.as_deref().map(Path::new)),
     ));
     Ok(exit)
 }

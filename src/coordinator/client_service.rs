@@ -1,11 +1,10 @@
 //! proto/epsweep/v1/client.proto, served from the core.
 
 use super::PRIORITIES;
-use super::core::{Core, Handle, Refused, is_full, no_such_sweep};
+use super::core::{Core, Handle, Refused, no_such_sweep};
 use super::prepare::{PrepareError, Prepared};
 use super::wire;
-use super::worker_service::waits;
-use crate::artifacts::ArtifactError;
+use super::worker_service::artifact_status;
 use crate::proto::client_service_server::ClientService;
 use crate::proto::{
     CancelRequest, CancelResponse, ListRequest, ListResponse, LogsRequest, LogsResponse, PauseRequest, PauseResponse,
@@ -75,19 +74,18 @@ impl ClientService for Clients {
             return Err(Status::invalid_argument(Refused::Priority { asked: priority }.to_string()));
         }
         let _turn = self.planning.acquire().await.map_err(|error| Status::internal(error.to_string()))?;
-        let core = self.core.clone();
         let prepare = move || -> Result<Prepared, Status> {
             let prepared = Prepared::new(yaml, source, Path::new(&base_dir));
             let mut prepared = prepared.map_err(|error| Status::invalid_argument(render(&error)))?;
             prepared.priority = (priority != 0).then_some(priority);
-            core.keep_given(&prepared).map_err(|error| match &error {
-                ArtifactError::Io { source, .. } if is_full(source) => waits(&format!("{error}: the disk is full")),
-                _ => Status::internal(error.to_string()),
-            })?;
             Ok(prepared)
         };
         let prepared =
             tokio::task::spawn_blocking(prepare).await.map_err(|error| Status::internal(error.to_string()))??;
+        if let Err(error) = self.core.keep_given(&prepared).await {
+            self.core.bucket_or(&error).await;
+            return Err(artifact_status(&error));
+        }
         Ok(Response::new(self.core.call(move |core| core.submit(&prepared)).await?))
     }
 

@@ -103,6 +103,19 @@ impl Core {
         settings: Settings,
     ) -> Result<(Handle, mpsc::UnboundedReceiver<Notice>), OpenError> {
         let store = Store::open(&ledger.dir().join("checkpoints"))?;
+        Core::start_with(ledger, store, recovery, settings)
+    }
+
+    /// The same, with artifacts in a place of their own.
+    ///
+    /// # Errors
+    /// As [`Core::start`].
+    pub fn start_with(
+        ledger: Ledger,
+        store: Store,
+        recovery: Recovery,
+        settings: Settings,
+    ) -> Result<(Handle, mpsc::UnboundedReceiver<Notice>), OpenError> {
         store.clean()?;
         let (wake, woken) = watch::channel(0);
         let (notices, notice) = mpsc::unbounded_channel();

@@ -42,7 +42,7 @@ impl Peer {
         let ledger = Ledger::open(dir.path()).expect("a ledger");
         let settings = Settings::default();
         let (core, _) = Core::start(ledger, Recovery::Resume, settings).expect("a core");
-        let options = ServerOptions { listen: String::new(), access: Access::open(), settings };
+        let options = ServerOptions { listen: String::new(), access: Access::open(), settings, artifacts: None };
         let workers = Workers::new(core.clone(), options);
         let clients = Clients::new(core.clone());
         let mut peer = Peer { runtime, workers, clients, core, leased: Vec::new(), _dir: dir };

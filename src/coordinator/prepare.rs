@@ -68,9 +68,19 @@ impl Handle {
     /// Stores the files that a sweep brings along, for workers to fetch; before the sweep is submitted.
     ///
     /// # Errors
-    /// When the folder cannot be written.
-    pub fn keep_given(&self, prepared: &Prepared) -> Result<(), ArtifactError> {
-        prepared.given.iter().try_for_each(|content| self.store.put(content).map(drop))
+    /// When the folder, or the bucket, cannot be written.
+    pub async fn keep_given(&self, prepared: &Prepared) -> Result<(), ArtifactError> {
+        for content in &prepared.given {
+            self.store.settle(&self.store.put(content)?).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the bucket, if that is what is amiss.
+    pub async fn bucket_or(&self, error: &ArtifactError) {
+        if let (ArtifactError::Bucket(_), Some(bucket), false) = (error, self.store.bucket(), error.is_gone()) {
+            self.wait_for(bucket, error.to_string()).await;
+        }
     }
 }
 

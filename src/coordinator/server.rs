@@ -19,6 +19,8 @@ pub struct ServerOptions {
     pub listen: String,
     pub access: Access,
     pub settings: Settings,
+    /// What the place of artifacts is known by, where workers may reach it too.
+    pub artifacts: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

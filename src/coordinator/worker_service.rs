@@ -3,7 +3,7 @@
 use super::core::{Core, Handle, Unanswered, is_full};
 use super::wire::{self, Names};
 use super::{PROTOCOL, ServerOptions, WAITS};
-use crate::artifacts::{ArtifactError, ArtifactId, Store};
+use crate::artifacts::{ArtifactError, ArtifactId, BucketError, Store};
 use crate::engine::{Failure, Lease, Verdict};
 use crate::ledger::{Unfinished, WorkerInfo};
 use crate::proto::worker_service_server::WorkerService;
@@ -11,7 +11,7 @@ use crate::proto::{
     AcquireRequest, AcquireResponse, CommitRequest, CommitResponse, CommitsRequest, CommitsResponse, FailRequest,
     FailResponse, FailureKind, GetArtifactRequest, GetArtifactResponse, HeartbeatRequest, HeartbeatResponse, LeaseRef,
     LeaveRequest, LeaveResponse, PutArtifactRequest, PutArtifactResponse, RegisterRequest, RegisterResponse,
-    SaveTrainingRequest, SaveTrainingResponse, commit_response,
+    SaveTrainingRequest, SaveTrainingResponse, commit_request, commit_response,
 };
 use crate::transport::limits;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ fn artifact_id(text: &str) -> Result<ArtifactId, Status> {
     ArtifactId::parse(text).ok_or_else(|| Status::invalid_argument("an artifact id is 64 hexadecimal digits"))
 }
 
-fn artifact_status(error: &ArtifactError) -> Status {
+pub(super) fn artifact_status(error: &ArtifactError) -> Status {
     match error {
         // Not NOT_FOUND: that is what a worker hears that must register first.
         ArtifactError::Missing { .. } => Status::failed_precondition(error.to_string()),
@@ -82,6 +82,9 @@ fn artifact_status(error: &ArtifactError) -> Status {
         ArtifactError::WrongHash { .. } => Status::invalid_argument(error.to_string()),
         ArtifactError::Io { source, .. } if is_full(source) => waits(&format!("{error}: the disk is full")),
         ArtifactError::Io { .. } => Status::internal(error.to_string()),
+        ArtifactError::Bucket(BucketError::Missing { .. }) => Status::failed_precondition(error.to_string()),
+        ArtifactError::Bucket(BucketError::Damaged { .. }) => Status::data_loss(error.to_string()),
+        ArtifactError::Bucket(_) => waits(&error.to_string()),
     }
 }
 
@@ -116,8 +119,8 @@ impl Workers {
 
     /// What to answer when the store cannot give an artifact. A checkpoint that is gone is trained anew.
     async fn lost(&self, id: ArtifactId, error: &ArtifactError) -> Result<Status, Status> {
-        let gone = matches!(error, ArtifactError::Missing { .. } | ArtifactError::Damaged { .. });
-        if gone && self.core.call(move |core| core.lost_artifact(&id)).await? {
+        self.core.bucket_or(error).await;
+        if error.is_gone() && self.core.call(move |core| core.lost_artifact(&id)).await? {
             return Ok(Status::data_loss(format!("{error}; it is trained anew")));
         }
         Ok(artifact_status(error))
@@ -139,6 +142,42 @@ impl Workers {
             Err(status) => Err(status.message().to_string()),
         };
         answers.into_iter().map(checked).collect()
+    }
+
+    /// Whether the store has the artifact, in its bucket too where it has one.
+    async fn settled(&self, store: &Store, id: &ArtifactId) -> Result<bool, Status> {
+        let found = async {
+            store.settle(id).await?;
+            store.look(id).await
+        };
+        match found.await {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                self.core.bucket_or(&error).await;
+                Err(artifact_status(&error))
+            }
+        }
+    }
+
+    /// Looks for what the answers name: a worker may have put it into the bucket by itself.
+    async fn look_for(&self, answers: &[CommitRequest]) -> Result<(), Status> {
+        let store = &self.core.store;
+        if store.bucket().is_none() {
+            return Ok(());
+        }
+        for answer in answers {
+            let (sort, names): (Store, Vec<&str>) = match &answer.answer {
+                Some(commit_request::Answer::Train(sent)) => {
+                    (store.clone(), sent.checkpoints.iter().map(|one| one.artifact.as_str()).collect())
+                }
+                Some(commit_request::Answer::Evaluate(sent)) => (store.witnesses(), vec![sent.witnesses.as_str()]),
+                _ => continue,
+            };
+            for id in names.into_iter().filter_map(ArtifactId::parse) {
+                self.settled(&sort, &id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes an upload in. The outer error is the stream's, the inner one the store's, with the bytes it had written.
@@ -195,7 +234,8 @@ impl WorkerService for Workers {
         };
         self.core.call(|core| core.register(info, running)).await?;
         let lease_ms = self.options.settings.lease_ms as u32;
-        Ok(Response::new(RegisterResponse { heartbeat_ms: lease_ms / 6, lease_ms }))
+        let artifacts = self.options.artifacts.clone().unwrap_or_default();
+        Ok(Response::new(RegisterResponse { heartbeat_ms: lease_ms / 6, lease_ms, artifacts }))
     }
 
     async fn acquire(&self, request: Request<AcquireRequest>) -> Result<Response<AcquireResponse>, Status> {
@@ -237,6 +277,7 @@ impl WorkerService for Workers {
             let (sent, most) = (answers.len(), limits::ANSWERS);
             return Err(Status::invalid_argument(format!("{sent} answers in one call, at most {most} are allowed")));
         }
+        self.look_for(&answers).await?;
         let checked = self.check(answers, &caller);
         let verdicts = self.core.call(move |core| core.commits(checked)).await?;
         Ok(Response::new(CommitsResponse { verdicts: verdicts.into_iter().map(verdict).collect() }))
@@ -295,12 +336,15 @@ impl WorkerService for Workers {
             "training" => self.core.store.training(),
             other => return Err(Status::invalid_argument(format!("there are no artifacts of kind {other:?}"))),
         };
-        if store.contains(&id) {
+        if self.settled(&store, &id).await? {
             return Ok(Response::new(PutArtifactResponse {}));
         }
         let _turn = self.uploads.acquire().await.map_err(|error| Status::internal(error.to_string()))?;
-        match self.receive(&store, id, first, stream).await? {
-            Ok(()) => Ok(Response::new(PutArtifactResponse {})),
+        match self.receive(&store, id.clone(), first, stream).await? {
+            Ok(()) => {
+                self.settled(&store, &id).await?;
+                Ok(Response::new(PutArtifactResponse {}))
+            }
             Err((error, written)) => {
                 let status = artifact_status(&error);
                 if let ArtifactError::Io { dir, source } = error {
@@ -323,11 +367,7 @@ impl WorkerService for Workers {
         let store = store.unwrap_or_else(|| self.core.store.clone());
         let turn = self.downloads.clone().acquire_owned().await;
         let turn = turn.map_err(|error| Status::internal(error.to_string()))?;
-        let wanted = id.clone();
-        let content = tokio::task::spawn_blocking(move || store.get(&wanted))
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?;
-        let content = match content {
+        let content = match store.bring(&id).await {
             Ok(content) => content,
             Err(error) => return Err(self.lost(id, &error).await?),
         };

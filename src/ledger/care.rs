@@ -2,9 +2,11 @@
 
 use super::sums::{ANSWERS, HISTORY, Summed};
 use super::{Damaged, Ledger, LedgerError, SCHEMA_VERSION, classify, is_missing_table, path_in, schema};
+use crate::data::DataInfo;
 use crate::plan::TaskKey;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -242,6 +244,26 @@ impl Ledger {
         };
         let both = || Ok((query("train_answers")?, query("witness_files")?));
         both().map_err(|source| self.fails(source))
+    }
+
+    /// All artifacts that anything here names: those of [`Ledger::artifacts`], the files that sweeps brought along, and the
+    /// states of unfinished runs.
+    ///
+    /// # Errors
+    /// When SQLite fails or a row cannot be understood.
+    pub fn named(&self) -> Result<HashSet<String>, LedgerError> {
+        let (checkpoints, witnesses) = self.artifacts()?;
+        let mut named: HashSet<String> = checkpoints.into_iter().chain(witnesses).collect();
+        let query = |sql: &str| -> rusqlite::Result<Vec<String>> {
+            self.connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+        };
+        named.extend(query("SELECT artifact FROM unfinished").map_err(|source| self.fails(source))?);
+        for data in query("SELECT data FROM sweeps").map_err(|source| self.fails(source))? {
+            let data: DataInfo =
+                serde_json::from_str(&data).map_err(|error| self.corrupt(format!("sweeps: {error}")))?;
+            named.extend(data.given.into_values().map(|given| given.digest));
+        }
+        Ok(named)
     }
 
     /// Copies whatever can still be read of a damaged ledger in `from` into this one, which is new.

@@ -5,6 +5,7 @@ use super::limit::{self, Limit};
 use crate::lab::{self, Device};
 use crate::worker::{LinkError, Options, WorkerError};
 use clap::Parser;
+use epsweep::artifacts::Place;
 use epsweep::program::{
     AFTER_HELP, Exit, Failure, Output, block_on, finish, interrupt_signal, note, style_errors, terminate_signal,
     warning_signal,
@@ -36,6 +37,10 @@ struct Cli {
     /// Where checkpoints and unfinished training runs are kept [default: ~/.cache/epsweep/worker]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// The folder or s3://BUCKET/PREFIX of the coordinator's --artifacts, if this machine can reach it: artifacts then
+    /// do not travel through the coordinator
+    #[arg(long, value_name = "PLACE", env = "EPSWEEP_ARTIFACTS")]
+    artifacts: Option<String>,
     #[command(flatten)]
     proof: Proof,
     /// Seconds to wait for a coordinator that has never answered
@@ -107,6 +112,7 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         device_name,
         slots: cli.slots,
         cache: cli.cache.unwrap_or_else(default_cache),
+        place: Place::open(cli.artifacts.as_deref()).await.map_err(Failure::usage)?,
         credentials: Credentials::load(&cli.proof, Role::Worker).map_err(Failure::usage)?,
         libtorch: env!("EPSWEEP_LIBTORCH_VERSION").into(),
         save_every: (cli.save_every > 0.0).then(|| Duration::from_secs_f64(cli.save_every)),
@@ -123,6 +129,7 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         Ok(()) => Ok(Exit::Done),
         Err(WorkerError::Link(error @ LinkError::Unreachable { .. })) => Err(Failure::unreachable(error)),
         Err(error @ (WorkerError::Link(_) | WorkerError::Metrics(_))) => Err(Failure::usage(error)),
+        Err(error @ (WorkerError::Place(_) | WorkerError::NotShared { .. })) => Err(Failure::usage(error)),
         Err(error) => Err(Failure::internal(error)),
     }
 }

@@ -45,8 +45,11 @@ impl Fetches {
 /// # Errors
 /// When the coordinator does not have it or cannot be reached.
 pub async fn artifact(link: &Link, cache: &Store, id: &ArtifactId) -> Result<(), FetchError> {
-    if cache.get(id).is_ok() {
-        return Ok(());
+    match cache.bring(id).await {
+        Ok(_) => return Ok(()),
+        // The coordinator has it trained anew where it is gone, and says so where the bucket is away.
+        Err(error) if cache.bucket().is_some() => tracing::debug!(%error, %id, "asking the coordinator"),
+        Err(_) => {}
     }
     let content = link
         .call(TRANSFER_TIMEOUT, |mut client, timeout| {

@@ -30,7 +30,7 @@ impl Worker {
         }
         let mut witnesses = Vec::new();
         for (sort, id, content) in blobs {
-            fetch::upload(&self.link, sort, &id, &content).await?;
+            self.send(sort, &id, &content).await?;
             witnesses.extend(matches!(sort, Sort::Witnesses).then_some(id));
         }
         self.commit(message).await?;
@@ -122,7 +122,7 @@ impl Worker {
         for (sort, id) in checkpoints.chain(witnesses.map(|id| (Sort::Witnesses, id))) {
             let Some(id) = ArtifactId::parse(id) else { return Ok(Err("it names no artifact".into())) };
             match self.folder(sort).get(&id) {
-                Ok(content) => fetch::upload(&self.link, sort, &id, &content).await?,
+                Ok(content) => self.send(sort, &id, &content).await?,
                 Err(error) => return Ok(Err(error.to_string())),
             }
         }
@@ -135,6 +135,26 @@ impl Worker {
         for id in witnesses {
             let _ = self.folder(Sort::Witnesses).remove(id);
         }
+    }
+
+    /// Brings an artifact to where the coordinator finds it: into the bucket, if this worker reaches it, and else to
+    /// the coordinator itself.
+    async fn send(&self, sort: Sort, id: &ArtifactId, content: &[u8]) -> Result<(), LinkError> {
+        let checkpoints = &self.shared.checkpoints;
+        let name = match sort {
+            Sort::Checkpoint => Some(checkpoints.name(id)),
+            Sort::Witnesses => Some(checkpoints.witnesses().name(id)),
+            Sort::Training => None,
+        };
+        if let (Some(bucket), Some(name)) = (checkpoints.bucket(), name) {
+            match bucket.put(&name, &self.folder(sort).path(id)).await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(%error, %id, "cannot put an artifact into the bucket: through the coordinator")
+                }
+            }
+        }
+        fetch::upload(&self.link, sort, id, content).await
     }
 
     fn folder(&self, sort: Sort) -> Store {

@@ -8,7 +8,7 @@ use super::metrics::{Metrics, Now};
 use super::post::Post;
 use super::slots::{self, Done, Job, Shared};
 use crate::lab::{Device, TRAINING_INTERVAL};
-use epsweep::artifacts::{ArtifactError, ArtifactId, Store};
+use epsweep::artifacts::{ArtifactError, ArtifactId, Place, PlaceError, Store};
 use epsweep::engine::{Failure, Lease};
 use epsweep::plan::TaskKey;
 use epsweep::proto::{self, AcquireRequest, AcquireResponse, FailRequest, FailureKind, HeartbeatRequest, LeaveRequest};
@@ -44,6 +44,8 @@ pub struct Options {
     pub slots: u32,
     /// Checkpoints and unfinished training runs.
     pub cache: PathBuf,
+    /// Where the coordinator keeps its artifacts, if this worker reaches it by itself.
+    pub place: Place,
     pub credentials: Credentials,
     pub libtorch: String,
     /// How often the state of a training run is sent to the coordinator.
@@ -68,6 +70,14 @@ pub enum WorkerError {
     #[error(transparent)]
     #[diagnostic(help("--cache DIR names another folder"))]
     Cache(#[from] ArtifactError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Place(#[from] PlaceError),
+    #[error("{place} is not where the coordinator keeps its artifacts")]
+    #[diagnostic(help(
+        "name the folder or bucket of `epsweep serve --artifacts` as this machine sees it; is the folder shared with this machine? Without --artifacts they travel through the coordinator"
+    ))]
+    NotShared { place: Place },
     #[error("cannot keep answers in {cache}", cache = .cache.display())]
     #[diagnostic(help("--cache DIR names another folder, --name another worker"))]
     Answers { cache: PathBuf, source: std::io::Error },
@@ -182,7 +192,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
     let shared = Arc::new(Shared {
         device: options.device,
         data: DataCache::default(),
-        checkpoints: Store::open(&options.cache.join("checkpoints"))?,
+        checkpoints: options.place.seen_from(&options.cache)?,
         passing: Store::open(&options.cache.join("passing"))?,
         partial: options.cache.join("training"),
         save_every: options.save_every.unwrap_or(TRAINING_INTERVAL).min(TRAINING_INTERVAL),
@@ -221,6 +231,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         welcome = worker.join(&options.cache) => welcome?,
         () = shutdown.cancelled() => return Ok(()),
     };
+    if options.place.mark().await?.is_some_and(|mark| mark != welcome.artifacts) {
+        return Err(WorkerError::NotShared { place: options.place });
+    }
     tracing::info!(worker = options.name, coordinator = options.connect, slots = options.slots, "registered");
     let beating = tokio::spawn(worker.clone().heartbeats(Duration::from_millis(welcome.heartbeat_ms.max(50).into())));
     let saving = options.save_every.map(|every| tokio::spawn(worker.clone().save_trainings(every)));

@@ -34,13 +34,20 @@ evaluate:
 
 pub struct Folder {
     dir: tempfile::TempDir,
+    /// What programs are told besides.
+    env: Vec<(&'static str, String)>,
 }
 
 impl Folder {
     pub fn with(yaml: &str) -> Folder {
-        let folder = Folder { dir: tempfile::tempdir().unwrap() };
+        let folder = Folder { dir: tempfile::tempdir().unwrap(), env: Vec::new() };
         folder.write("sweep.yaml", yaml);
         folder
+    }
+
+    pub fn env(mut self, name: &'static str, value: impl Into<String>) -> Folder {
+        self.env.push((name, value.into()));
+        self
     }
 
     pub fn path(&self) -> &Path {
@@ -69,7 +76,7 @@ impl Folder {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_epsweep"));
         command.args(args).current_dir(self.path()).env("NO_COLOR", "1").env_remove("RUST_LOG");
-        command.env("EPSWEEP_WORKER", env!("CARGO_BIN_EXE_epsweep-worker"));
+        command.env("EPSWEEP_WORKER", env!("CARGO_BIN_EXE_epsweep-worker")).envs(self.env.clone());
         command
     }
 
@@ -101,7 +108,7 @@ impl Folder {
     pub fn worker_with(&self, address: &str, name: &str, extra: &[&str]) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_epsweep-worker"));
         command.args(["--connect", address, "--name", name]).args(extra).current_dir(self.path());
-        command.env("NO_COLOR", "1").env_remove("RUST_LOG");
+        command.env("NO_COLOR", "1").env_remove("RUST_LOG").envs(self.env.clone());
         Running::start(command)
     }
 

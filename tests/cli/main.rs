@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // a panic is how a test fails
 
+mod artifacts;
 mod bad_input;
 mod chaos;
 mod data;
@@ -15,6 +16,7 @@ mod logs;
 mod measures;
 mod metrics;
 mod resume;
+mod s3;
 mod secured;
 mod slurm;
 mod steering;

@@ -81,7 +81,7 @@ impl Desk {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings::default();
         let (core, notices) = Core::start(Ledger::open(dir.path()).unwrap(), Recovery::Resume, settings).unwrap();
-        let options = ServerOptions { listen: listen.into(), access, settings };
+        let options = ServerOptions { listen: listen.into(), access, settings, artifacts: None };
         let server = Server::start(core.clone(), options).await.unwrap();
         Desk { dir, core, server, _notices: notices }
     }

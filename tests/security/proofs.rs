@@ -189,7 +189,7 @@ async fn beyond_loopback_nothing_speaks_in_the_clear() {
     let settings = Settings::default();
     let ledger = Ledger::open(dir.path()).unwrap();
     let (core, _notices) = Core::start(ledger, Recovery::Resume, settings).unwrap();
-    let options = ServerOptions { listen: "0.0.0.0:0".into(), access, settings };
+    let options = ServerOptions { listen: "0.0.0.0:0".into(), access, settings, artifacts: None };
     let refused = Server::start(core, options).await.unwrap_err();
     let help = miette::Diagnostic::help(&refused).unwrap().to_string();
     assert!(refused.to_string().contains("TLS") && help.contains("epsweep certs"), "{refused} {help}");

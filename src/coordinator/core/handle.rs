@@ -63,7 +63,8 @@ impl Handle {
         self.ask(false, |core| f(core)).await
     }
 
-    async fn ask<R: Send + 'static>(
+    /// Requests that change nothing durable are answered even while nothing can be written.
+    pub(super) async fn ask<R: Send + 'static>(
         &self,
         changes: bool,
         f: impl FnOnce(&mut Core) -> R + Send + 'static,

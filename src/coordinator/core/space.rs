@@ -1,10 +1,11 @@
-//! A full disk: nothing more is changed until there is space again.
+//! A full disk, or a bucket that does not answer: nothing more is changed until that is over.
 //!
 //! Whatever could not be written has not happened: the core goes back to what the ledger holds, and whoever asked
 //! hears UNAVAILABLE and asks again. Reading goes on. Nothing is lost, and nobody need restart anything.
 
-use super::handle::Unanswered;
+use super::handle::{Handle, Unanswered};
 use super::{Core, Notice, Stop};
+use crate::artifacts::Bucket;
 use crate::ledger::LedgerError;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -16,13 +17,20 @@ const RETRY: Duration = Duration::from_secs(1);
 /// It goes on when so much is free, in bytes.
 const ROOM: u64 = 1 << 20;
 
+/// What must be so before anything is changed again.
+#[derive(Debug)]
+enum Until {
+    /// So many bytes are free where the folder is.
+    Space { dir: PathBuf, need: u64 },
+    /// The bucket answers; [`Handle::wait_for`] looks.
+    Bucket,
+}
+
 /// Why nothing is changed at present, and until when.
 #[derive(Debug)]
 pub(super) struct Waiting {
     reason: Arc<str>,
-    /// The folder, and the bytes that must be free there.
-    dir: PathBuf,
-    need: u64,
+    until: Until,
     tried: Instant,
     /// What had been asked before has been made durable, or undone.
     pub settled: bool,
@@ -34,7 +42,12 @@ impl Waiting {
             "the disk that holds {} is full; free some space, and it goes on by itself with nothing lost",
             what.display()
         );
-        Waiting { reason: reason.into(), dir, need, tried: Instant::now(), settled }
+        Waiting { reason: reason.into(), until: Until::Space { dir, need }, tried: Instant::now(), settled }
+    }
+
+    fn for_bucket(why: &str) -> Waiting {
+        let reason = format!("{why}; it goes on by itself with nothing lost when it can be used again");
+        Waiting { reason: reason.into(), until: Until::Bucket, tried: Instant::now(), settled: false }
     }
 
     pub fn why(&self) -> Unanswered {
@@ -80,6 +93,23 @@ impl Core {
         }
     }
 
+    /// The bucket cannot be used. Returns whether that is news, so that somebody must look when it can.
+    fn bucket_failed(&mut self, why: &str) -> bool {
+        let news = !matches!(self.waiting, Some(Waiting { until: Until::Bucket, .. }));
+        if news {
+            self.wait(Waiting::for_bucket(why));
+        }
+        news
+    }
+
+    fn bucket_is_back(&mut self) {
+        if matches!(self.waiting, Some(Waiting { until: Until::Bucket, .. })) {
+            self.waiting = None;
+            self.woken = true;
+            tracing::info!("the bucket can be used again: going on");
+        }
+    }
+
     /// The group that ran out of space for artifacts is durable itself.
     pub(super) fn settle_waiting(&mut self) {
         if let Some(waiting) = &mut self.waiting {
@@ -94,7 +124,8 @@ impl Core {
             return Ok(());
         }
         waiting.tried = Instant::now();
-        if free_bytes(&waiting.dir).is_some_and(|free| free < waiting.need) {
+        let Until::Space { dir, need } = &waiting.until else { return Ok(()) };
+        if free_bytes(dir).is_some_and(|free| free < *need) {
             return Ok(());
         }
         let undone = self.ledger.is_writing();
@@ -116,6 +147,25 @@ impl Core {
     /// Why nothing is leased at present, in words; empty when it is.
     pub fn waits(&self) -> String {
         self.waiting.as_ref().map(|waiting| waiting.reason.to_string()).unwrap_or_default()
+    }
+}
+
+impl Handle {
+    /// Nothing is leased or taken in until the bucket can be used.
+    pub async fn wait_for(&self, bucket: &Bucket, why: String) {
+        if !self.ask(false, move |core| core.bucket_failed(&why)).await.unwrap_or(false) {
+            return; // somebody looks already, or the program ends
+        }
+        let (handle, bucket) = (self.clone(), bucket.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RETRY).await;
+                if bucket.probe().await.is_ok() {
+                    let _ = handle.ask(false, Core::bucket_is_back).await;
+                    return;
+                }
+            }
+        });
     }
 }
 
