@@ -2,7 +2,7 @@
 //!
 //! A folder of files named by the BLAKE3 of their bytes. Writing goes through a temporary file and
 //! a rename, so a name is either absent or complete; reading verifies, so a damaged file is found
-//! and removed rather than believed. The folder may be a shared one ([`place`]), or the cache of a bucket ([`bucket`]).
+//! and removed rather than believed. The folder may be a shared one ([`Place`]), or the cache of a bucket ([`Bucket`]).
 
 mod bucket;
 mod place;
