@@ -17,7 +17,7 @@ const HEADING: &str = "Workers from elsewhere";
 #[derive(Debug, Clone, clap::Args)]
 pub struct Elsewhere {
     /// Start no worker, and take those that come: where to listen, HOST:PORT; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", conflicts_with_all = ["workers", "device"], help_heading = HEADING)]
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["workers", "Compute"], help_heading = HEADING)]
     pub listen: Option<String>,
     /// Write where it listens to this file, for `epsweep-worker --connect @FILE`
     #[arg(long, value_name = "FILE", requires = "listen", help_heading = HEADING)]

@@ -9,6 +9,8 @@ use crate::coordinator::{
     Core, Handle, Notice, OpenError, Prepared, Recovery, Server, ServerOptions, Unanswered, publish,
 };
 use crate::engine::Settings;
+use crate::launch::compute::{Compute, Place as Computes};
+use crate::launch::cores::Pin;
 use crate::launch::local::{Death, Fleet, LocalWorker, find_worker};
 use crate::ledger::{Ledger, LedgerError};
 use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal, warning_signal};
@@ -25,15 +27,14 @@ use tokio::sync::mpsc;
 pub struct Args {
     /// The sweep file
     file: PathBuf,
-    /// Worker processes, one thread each [default: the cores of this machine]
+    /// Worker processes, one thread each [default: the cores of this machine; one for all GPUs of --device]
     #[arg(long, value_name = "N")]
     workers: Option<u32>,
     /// Where the ledger, the checkpoints and the report go [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// What the workers compute on: cpu, or cuda:K
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    compute: Compute,
     /// Where checkpoints and witnesses are kept: a folder, or s3://BUCKET/PREFIX [default: with the ledger]
     #[arg(long, value_name = "PLACE", env = "EPSWEEP_ARTIFACTS")]
     artifacts: Option<String>,
@@ -63,6 +64,7 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
         let help = "--listen takes workers that others start";
         return Err(Failure::usage(miette::miette!(help = help, "--workers 0 would compute nothing")));
     }
+    args.compute.place().map_err(Failure::usage)?;
     let prepared = plan::prepare(&args.file)?;
     let name = prepared.plan.sweep.name.clone();
     let dir = args.out.clone().unwrap_or_else(|| plan::default_dir(&name));
@@ -132,6 +134,25 @@ pub fn open(
     Core::start_with(ledger, store, recovery, settings).map_err(fault)
 }
 
+/// How many workers there are to be, of how many slots (`None`: one for each GPU), on which cores.
+struct Crew {
+    count: u32,
+    slots: Option<u32>,
+    cores: Option<Vec<usize>>,
+}
+
+fn crew(args: &Args) -> Result<Crew, Failure> {
+    let Compute { pin, .. } = &args.compute;
+    let (count, slots) = match (args.compute.place().map_err(Failure::usage)?, args.workers) {
+        (_, Some(workers)) => (workers, Some(1)),
+        (Computes::Cpu, None) => (pin.as_ref().and_then(Pin::listed).map_or_else(plan::cores, |n| n as u32), Some(1)),
+        // How many GPUs there are, only libtorch knows.
+        (Computes::Gpus(_), None) => (1, None),
+    };
+    let cores = pin.as_ref().map(|pin| pin.cores(count as usize)).transpose().map_err(Failure::usage)?;
+    Ok(Crew { count, slots, cores })
+}
+
 /// A run under way.
 struct Run<'a> {
     args: &'a Args,
@@ -152,17 +173,19 @@ impl Run<'_> {
         let options =
             ServerOptions { listen: "127.0.0.1:0".into(), access, settings: Settings::default(), artifacts: None };
         let server = Server::start(self.core.clone(), options).await.map_err(Failure::internal)?;
+        let Crew { count, slots, cores } = crew(self.args)?;
         let template = LocalWorker {
             program: find_worker().map_err(Failure::usage)?,
             connect: server.address.to_string(),
             name: format!("local-{}", std::process::id()),
             dir,
-            device: self.args.device.clone(),
+            compute: Compute { pin: None, ..self.args.compute.clone() },
+            slots,
+            turn: 0,
             token_file: token.path().to_path_buf(),
         };
         let (deaths, died) = mpsc::unbounded_channel();
-        let count = self.args.workers.unwrap_or_else(plan::cores);
-        let fleet = Fleet::start(&template, count, &deaths).map_err(Failure::internal)?;
+        let fleet = Fleet::start(&template, count, cores.as_deref(), &deaths).map_err(Failure::internal)?;
         let ending = self.until_the_end(notices, died, fleet.finished()).await?;
         if matches!(ending, Ending::Finished) {
             let _ = self.core.call(|core| core.drain()).await;
@@ -291,10 +314,10 @@ fn conclude(ending: Ending, args: &Args, dir: &Path, name: &str, status: &SweepS
 fn again(args: &Args) -> String {
     let out = option("--out", args.out.as_deref());
     let workers = args.workers.map(|workers| format!(" --workers {workers}")).unwrap_or_default();
-    let device = if args.device == "cpu" { String::new() } else { format!(" --device {}", args.device) };
+    let compute: String = args.compute.args().iter().map(|word| format!(" {word}")).collect();
     let metrics = option("--metrics", args.metrics.address.as_deref().map(Path::new));
     let artifacts = option("--artifacts", args.artifacts.as_deref().map(Path::new));
-    format!("epsweep run {}{workers}{out}{device}{artifacts}{metrics}{}", quoted(&args.file), args.elsewhere.again())
+    format!("epsweep run {}{workers}{out}{compute}{artifacts}{metrics}{}", quoted(&args.file), args.elsewhere.again())
 }
 
 fn broken(notice: Option<Notice>) -> Failure {

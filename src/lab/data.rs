@@ -35,6 +35,15 @@ pub struct LabData {
     pub classes: i64,
 }
 
+/// A tensor on `device`, itself where it lies there already.
+///
+/// On its way to a GPU it is not waited for: what memory it came from is copied, or kept, until the GPU has it. Every wait
+/// would keep the GPU without work for as long as it takes to tell it what comes next.
+pub fn upload(tensor: &Tensor, device: Device) -> Tensor {
+    let waits = !device.is_cuda(); // what comes back is read at once
+    tensor.to_device_(device, tensor.kind(), !waits, false)
+}
+
 impl Images {
     /// Decodes bytes to floats: `byte / full`.
     ///
@@ -97,9 +106,15 @@ impl Images {
     /// Examples `from..to`, on `device`; shares memory where it lies there already.
     pub fn slice(&self, from: i64, to: i64, device: Device) -> Images {
         Images {
-            pixels: self.pixels.narrow(0, from, to - from).to_device(device),
-            labels: self.labels.narrow(0, from, to - from).to_device(device),
+            pixels: upload(&self.pixels.narrow(0, from, to - from), device),
+            labels: upload(&self.labels.narrow(0, from, to - from), device),
         }
+    }
+
+    /// A copy in memory that the kernel does not move, from where GPUs copy by themselves.
+    fn pinned(&self) -> Result<Images, LabError> {
+        let pin = |tensor: &Tensor| tensor.f_pin_memory(Device::Cuda(0));
+        Ok(Images { pixels: pin(&self.pixels)?, labels: pin(&self.labels)? })
     }
 
     /// What every computation relies on.
@@ -124,5 +139,13 @@ impl LabData {
     /// The same data, sharing memory: for another thread.
     pub fn share(&self) -> LabData {
         LabData { train: self.train.share(), test: self.test.share(), classes: self.classes }
+    }
+
+    /// A copy in pinned memory.
+    ///
+    /// # Errors
+    /// When the system does not grant that much of it, or there is no GPU.
+    pub fn pinned(&self) -> Result<LabData, LabError> {
+        Ok(LabData { train: self.train.pinned()?, test: self.test.pinned()?, classes: self.classes })
     }
 }

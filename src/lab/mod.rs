@@ -10,6 +10,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`data`] | images and labels as tensors |
+//! | [`device`] | GPUs: opening their half of libtorch, how they compute |
 //! | [`streams`] | counter-based random numbers, keyed by what they are for |
 //! | [`models`] | architectures, their initial weights and forward pass |
 //! | [`weights`] | checkpoints as safetensors bytes |
@@ -29,6 +30,7 @@ pub mod audit;
 pub mod bounds;
 pub mod certify;
 pub mod data;
+pub mod device;
 mod error;
 pub mod files;
 pub mod measures;
@@ -44,7 +46,7 @@ pub use data::{Images, LabData, RawImages};
 pub use error::LabError;
 pub use files::Given;
 pub use measures::{MeasureRequest, measure};
-pub use process::{cuda_devices, use_one_thread};
+pub use process::use_one_thread;
 pub use tch::Device;
 pub use training::resume::{INTERVAL as TRAINING_INTERVAL, Place as TrainingPlace, reached as training_reached};
 pub use training::{Checkpoint, EpochReport, TrainRequest, train};

@@ -19,11 +19,6 @@ pub fn use_one_thread() {
     tch::set_num_threads(1);
 }
 
-/// How many CUDA devices libtorch can use; 0 for the CPU build.
-pub fn cuda_devices() -> usize {
-    usize::try_from(tch::Cuda::device_count()).unwrap_or(0)
-}
-
 /// Keeps glibc from handing activations back to the kernel after every layer. They are allocated
 /// anew with every batch, and faulting their pages in again costs up to half of a training step.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

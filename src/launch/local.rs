@@ -4,6 +4,8 @@
 //! which then ends them in order: TERM, a grace period, KILL. Each holds the read end of a pipe
 //! whose write end is ours: should we be killed outright, the pipe closes and they leave too.
 
+use super::compute::Compute;
+use super::cores::Pin;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,11 @@ pub struct LocalWorker {
     pub name: String,
     /// The run's directory.
     pub dir: PathBuf,
-    pub device: String,
+    pub compute: Compute,
+    /// Tasks at a time; `None`: one for each GPU.
+    pub slots: Option<u32>,
+    /// Which worker of this run it is, from 0: they take cores and GPUs in turn.
+    pub turn: usize,
     /// File that holds the coordinator's token.
     pub token_file: PathBuf,
 }
@@ -69,7 +75,10 @@ impl LocalWorker {
     pub fn start(&self) -> Result<Running, LaunchError> {
         let log = crate::telemetry::log_file(&self.dir, &self.name);
         let mut child = Command::new(&self.program)
-            .args(["--connect", &self.connect, "--name", &self.name, "--slots", "1", "--device", &self.device])
+            .args(["--connect", &self.connect, "--name", &self.name])
+            .args(self.compute.args())
+            .args(self.slots.iter().flat_map(|slots| ["--slots".into(), slots.to_string()]))
+            .args(["--device-offset", &self.turn.to_string()])
             .arg("--cache")
             .arg(&self.dir) // its cache is the coordinator's own folder: nothing is stored twice
             .arg("--log-file")
@@ -141,16 +150,22 @@ impl Fleet {
     /// Starts `count` workers named after `template.name`. Deaths are reported through `deaths`;
     /// each is followed by a replacement under a new name.
     ///
+    /// Each of `cores` belongs to one of them, where they are to be bound.
+    ///
     /// # Errors
     /// When the first ones cannot be started.
     pub fn start(
         template: &LocalWorker,
         count: u32,
+        cores: Option<&[usize]>,
         deaths: &mpsc::UnboundedSender<Death>,
     ) -> Result<Fleet, LaunchError> {
         let fleet = Fleet { stop: Default::default(), tasks: Default::default() };
-        for index in 1..=count {
-            let worker = LocalWorker { name: format!("{}-{index}", template.name), ..template.clone() };
+        for turn in 0..count as usize {
+            let pin = cores.map(|cores| Pin::Listed(vec![cores[turn]]));
+            let compute = Compute { pin, ..template.compute.clone() };
+            let name = format!("{}-{}", template.name, turn + 1);
+            let worker = LocalWorker { name, compute, turn, ..template.clone() };
             let running = worker.start()?;
             tracing::info!(worker = running.name, pid = running.pid(), "worker started");
             fleet.tasks.spawn(keep_alive(worker, running, deaths.clone(), fleet.stop.clone()));

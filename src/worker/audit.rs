@@ -8,6 +8,7 @@ use clap::Parser;
 use epsweep::artifacts::ArtifactId;
 use epsweep::coordinator::{KeptEvaluation, kept};
 use epsweep::data::{self, DataSet};
+use epsweep::launch::compute::Compute;
 use epsweep::ledger::{Ledger, StoredWitnesses};
 use epsweep::outcome::Level;
 use epsweep::plan::{EvaluateQuestion, Question, TaskKey};
@@ -36,7 +37,9 @@ pub struct AuditCli {
 
 /// The whole program.
 pub fn main(cli: &AuditCli) -> Result<Exit, Failure> {
-    let (device, _) = super::cli::parse_device(&cli.device)?;
+    let compute = Compute { device: cli.device.clone(), ..Compute::default() };
+    super::device::with_environment(&compute)?;
+    let device = super::device::open(&compute, Some(1), 0)?.all[0];
     let started = Instant::now();
     let ledger = Ledger::read(&cli.dir).map_err(Failure::usage)?;
     let work = Work::gather(&ledger, cli.sweep.as_deref())?;

@@ -1,11 +1,12 @@
 //! `epsweep-worker`: its options, its signals, its exit codes.
 
 use super::audit::{self, AuditCli};
+use super::device;
 use super::limit::{self, Limit};
-use crate::lab::{self, Device};
 use crate::worker::{LinkError, Options, WorkerError};
 use clap::Parser;
 use epsweep::artifacts::Place;
+use epsweep::launch::compute::Compute;
 use epsweep::program::{
     AFTER_HELP, Exit, Failure, Output, block_on, finish, interrupt_signal, note, style_errors, terminate_signal,
     warning_signal,
@@ -25,12 +26,9 @@ struct Cli {
     /// The coordinator, HOST:PORT, or @FILE for a file that says it: waited for, and read again at every connection
     #[arg(long, value_name = "ADDR", env = "EPSWEEP_COORDINATOR")]
     connect: String,
-    /// What to compute on: cpu, or cuda:K
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Tasks at a time, one thread each
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    slots: u32,
+    /// Tasks at a time, one thread each [default: one for each GPU, 1 on a CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    slots: Option<u32>,
     /// Name in logs and tables [default: host-pid]
     #[arg(long)]
     name: Option<String>,
@@ -62,6 +60,11 @@ struct Cli {
     /// Leave when there has been nothing to do for so long
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     idle_exit: Option<f64>,
+    /// The first of so many GPUs are other workers' turn
+    #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
+    device_offset: usize,
+    #[command(flatten)]
+    compute: Compute,
     #[command(flatten)]
     limit: Limit,
     #[command(flatten)]
@@ -89,13 +92,16 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
+    if let Err(failure) = device::with_environment(&cli.compute) {
+        return finish(Err(failure));
+    }
     finish(block_on(work(cli)))
 }
 
 async fn work(cli: Cli) -> Result<Exit, Failure> {
     telemetry::keep_tail();
     telemetry::init(cli.output.log_format, cli.output.level(false), cli.log_file.as_deref()).map_err(Failure::usage)?;
-    let (device, device_name) = parse_device(&cli.device)?;
+    let devices = device::open(&cli.compute, cli.slots, cli.device_offset)?;
     let host =
         nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "host".into());
     let shutdown = CancellationToken::new();
@@ -108,9 +114,8 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         connect: cli.connect,
         name: cli.name.unwrap_or_else(|| default_name(&host)),
         host,
-        device,
-        device_name,
-        slots: cli.slots,
+        slots: cli.slots.unwrap_or(devices.all.len() as u32),
+        devices,
         cache: cli.cache.unwrap_or_else(default_cache),
         place: Place::open(cli.artifacts.as_deref()).await.map_err(Failure::usage)?,
         credentials: Credentials::load(&cli.proof, Role::Worker).map_err(Failure::usage)?,
@@ -132,26 +137,6 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         Err(error @ (WorkerError::Place(_) | WorkerError::NotShared { .. })) => Err(Failure::usage(error)),
         Err(error) => Err(Failure::internal(error)),
     }
-}
-
-/// `cpu` or `cuda:K`, checked against what this machine has.
-pub fn parse_device(text: &str) -> Result<(Device, String), Failure> {
-    if text == "cpu" {
-        return Ok((Device::Cpu, text.into()));
-    }
-    let index = if text == "cuda" { Some(0) } else { text.strip_prefix("cuda:").and_then(|index| index.parse().ok()) };
-    let Some(index) = index else {
-        return Err(Failure::usage(miette::miette!("--device {text:?} is neither cpu nor cuda:K")));
-    };
-    let found = lab::cuda_devices();
-    if index >= found {
-        let help = "nvidia-smi lists the GPUs; the libtorch must be a CUDA build (set LIBTORCH when building)";
-        return Err(Failure::usage(miette::miette!(
-            help = help,
-            "there is no {text}: libtorch sees {found} CUDA devices here"
-        )));
-    }
-    Ok((Device::Cuda(index), format!("cuda:{index}")))
 }
 
 /// SIGTERM, SIGUSR1, Ctrl-C and, where asked for, a closed stdin end the worker. The returned token says that it was Ctrl-C.

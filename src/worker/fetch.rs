@@ -116,12 +116,17 @@ pub async fn upload(link: &Link, sort: Sort, id: &ArtifactId, content: &[u8]) ->
 }
 
 /// Data sets that were loaded once; slots share their memory.
-#[derive(Default)]
 pub struct DataCache {
     loaded: Mutex<HashMap<String, LabData>>,
+    /// They are to lie in memory that GPUs copy from faster.
+    pinned: bool,
 }
 
 impl DataCache {
+    pub fn new(pinned: bool) -> DataCache {
+        DataCache { loaded: Mutex::default(), pinned }
+    }
+
     /// The data set with this digest, read from where the sweep says it lies.
     ///
     /// # Errors
@@ -141,6 +146,7 @@ impl DataCache {
             ));
         }
         let data = to_tensors(&data)?;
+        let data = if self.pinned { data.pinned().map_err(|error| chain(&error))? } else { data };
         let shared = data.share();
         loaded.insert(digest.into(), data);
         Ok(shared)

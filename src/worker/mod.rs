@@ -13,6 +13,7 @@ mod answers;
 mod asking;
 mod audit;
 pub mod cli;
+mod device;
 mod fetch;
 mod handin;
 mod limit;

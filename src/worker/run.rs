@@ -2,12 +2,13 @@
 
 use super::answers::Answers;
 use super::asking::{Asking, Want};
+use super::device::Devices;
 use super::fetch::{self, DataCache, Fetches};
 use super::link::{Identity, Link, LinkError, bounded, parse_leases};
 use super::metrics::{Metrics, Now};
 use super::post::Post;
 use super::slots::{self, Done, Job, Shared};
-use crate::lab::{Device, TRAINING_INTERVAL};
+use crate::lab::TRAINING_INTERVAL;
 use epsweep::artifacts::{ArtifactError, ArtifactId, Place, PlaceError, Store};
 use epsweep::engine::{Failure, Lease};
 use epsweep::plan::TaskKey;
@@ -39,8 +40,7 @@ pub struct Options {
     pub connect: String,
     pub name: String,
     pub host: String,
-    pub device: Device,
-    pub device_name: String,
+    pub devices: Devices,
     pub slots: u32,
     /// Checkpoints and unfinished training runs.
     pub cache: PathBuf,
@@ -48,9 +48,7 @@ pub struct Options {
     pub place: Place,
     pub credentials: Credentials,
     pub libtorch: String,
-    /// How often the state of a training run is sent to the coordinator.
-    ///
-    /// `None`: never, the cache outlives this worker.
+    /// How often the state of a training run is sent to the coordinator; `None`: never, the cache outlives this worker.
     pub save_every: Option<Duration>,
     /// How long the coordinator may stay silent before the first answer, and later.
     pub patience: (Duration, Duration),
@@ -173,12 +171,12 @@ pub(super) struct Worker {
 /// When the cache cannot be used, or the coordinator refuses or stays silent for too long.
 pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), WorkerError> {
     let held = Arc::new(Held::default());
-    let (device_name, libtorch) = (options.device_name.clone(), options.libtorch.clone());
+    let (device_name, libtorch) = (options.devices.name.clone(), options.libtorch.clone());
     let identity = Identity {
         worker: options.name.clone(),
         host: options.host,
         slots: options.slots,
-        device: options.device_name,
+        device: options.devices.name.clone(),
         libtorch: options.libtorch,
     };
     let named = held.clone();
@@ -190,8 +188,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         Arc::new(move || named.leases()),
     )?;
     let shared = Arc::new(Shared {
-        device: options.device,
-        data: DataCache::default(),
+        data: DataCache::new(options.devices.pinned_memory),
         checkpoints: options.place.seen_from(&options.cache)?,
         passing: Store::open(&options.cache.join("passing"))?,
         partial: options.cache.join("training"),
@@ -201,7 +198,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
     let answers = Answers::open(&options.cache, &options.name)
         .map_err(|source| WorkerError::Answers { cache: options.cache.clone(), source })?;
     let (done, mut finished) = unbounded_channel();
-    let jobs = slots::start(options.slots, &shared, &done);
+    let jobs = slots::start(options.slots, &options.devices, &shared, &done);
     let worker = Worker {
         post: Arc::new(Post::open(link.clone())),
         fetches: Arc::default(),

@@ -1,5 +1,6 @@
 //! Slots: threads that compute, one task at a time each, with one libtorch thread.
 
+use super::device::Devices;
 use super::fetch::DataCache;
 use super::metrics::Metrics;
 use crate::lab::attacks::CPU_ROWS;
@@ -9,6 +10,7 @@ use crate::lab::{
 };
 use epsweep::artifacts::{ArtifactId, Store};
 use epsweep::engine::{Failure, Lease};
+use epsweep::launch::cores;
 use epsweep::measure::MeasureAnswer;
 use epsweep::outcome::{Known, Level};
 use epsweep::plan::{
@@ -61,7 +63,6 @@ pub struct Packed {
 
 /// What every slot shares.
 pub struct Shared {
-    pub device: Device,
     pub data: DataCache,
     pub checkpoints: Store,
     /// What is only on its way to or from the coordinator. A folder of its own: the cache may be the coordinator's
@@ -81,22 +82,41 @@ impl Shared {
     }
 }
 
+/// A slot's place to work.
+struct Bench<'a> {
+    device: Device,
+    shared: &'a Shared,
+}
+
 /// Starts the threads. They end when the returned sender is dropped.
-pub fn start(slots: u32, shared: &Arc<Shared>, done: &UnboundedSender<Done>) -> Sender<Job> {
+pub fn start(slots: u32, devices: &Devices, shared: &Arc<Shared>, done: &UnboundedSender<Done>) -> Sender<Job> {
     let (jobs, queue) = channel();
     let queue = Arc::new(Mutex::new(queue));
-    for slot in 0..slots {
+    for slot in 0..slots as usize {
         let (queue, shared, done) = (queue.clone(), shared.clone(), done.clone());
+        let device = devices.all[slot % devices.all.len()];
+        let core = devices.cores.as_ref().map(|cores| cores[slot]);
         std::thread::Builder::new()
             .name(format!("slot-{slot}"))
-            .spawn(move || work(&queue, &shared, &done))
+            .spawn(move || {
+                bind(core);
+                work(&queue, Bench { device, shared: &shared }, &done);
+            })
             .expect("a thread can be started");
     }
     jobs
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, shared: &Shared, done: &UnboundedSender<Done>) {
+fn bind(core: Option<usize>) {
+    let Some(core) = core else { return };
+    if let Err(error) = cores::bind(core) {
+        tracing::warn!(core, %error, "a slot could not be bound to its core and runs where the kernel puts it");
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, bench: Bench, done: &UnboundedSender<Done>) {
     lab::use_one_thread();
+    let shared = bench.shared;
     loop {
         // Whoever waits holds the lock; the others wait for it instead, which comes to the same.
         let job = match queue.lock() {
@@ -106,7 +126,7 @@ fn work(queue: &Mutex<Receiver<Job>>, shared: &Shared, done: &UnboundedSender<Do
         let Ok(job) = job else { return };
         job.begun.store(true, Ordering::Relaxed);
         shared.metrics.slots_busy.inc();
-        let ended = perform(&job, shared);
+        let ended = perform(&job, &bench);
         shared.metrics.slots_busy.dec();
         shared.metrics.ended(&job.sent.kind, &ended);
         if done.send(ended).is_err() {
@@ -115,12 +135,12 @@ fn work(queue: &Mutex<Receiver<Job>>, shared: &Shared, done: &UnboundedSender<Do
     }
 }
 
-fn perform(job: &Job, shared: &Shared) -> Done {
+fn perform(job: &Job, bench: &Bench) -> Done {
     let started = Instant::now();
-    let partial = (job.sent.kind == "train").then(|| shared.training_folder(job.lease.task));
+    let partial = (job.sent.kind == "train").then(|| bench.shared.training_folder(job.lease.task));
     let begin = || match job.stop.load(Ordering::Relaxed) {
         true => Err(LabError::Stopped), // revoked while it waited for the slot
-        false => answer(job, shared, partial.as_ref()),
+        false => answer(job, bench, partial.as_ref()),
     };
     let result =
         catch_unwind(AssertUnwindSafe(begin)).unwrap_or_else(|panic| Err(LabError::Torch(panic_text(&*panic))));
@@ -129,7 +149,7 @@ fn perform(job: &Job, shared: &Shared) -> Done {
     Done { lease: job.lease, seconds: started.elapsed().as_secs_f64(), result, stopped, partial }
 }
 
-fn answer(job: &Job, shared: &Shared, partial: Option<&PathBuf>) -> Result<Answer, LabError> {
+fn answer(job: &Job, bench: &Bench, partial: Option<&PathBuf>) -> Result<Answer, LabError> {
     if TaskKey::of(&job.sent.question) != job.lease.task {
         return Err(LabError::BadInput("the question is not the one its key names".into()));
     }
@@ -138,19 +158,19 @@ fn answer(job: &Job, shared: &Shared, partial: Option<&PathBuf>) -> Result<Answe
     match question {
         Question::Train(question) => {
             check_version(question.version)?;
-            train(&question, job, shared, partial)
+            train(&question, job, bench, partial)
         }
         Question::Certify(question) => {
             check_version(question.version)?;
-            certify(&question, job, shared)
+            certify(&question, job, bench)
         }
         Question::Evaluate(question) => {
             check_version(question.version)?;
-            evaluate(&question, job, shared)
+            evaluate(&question, job, bench)
         }
         Question::Measure(question) => {
             check_version(question.version)?;
-            measure(&question, job, shared)
+            measure(&question, job, bench)
         }
     }
 }
@@ -165,7 +185,8 @@ fn check_version(asked: u32) -> Result<(), LabError> {
     Err(LabError::BadInput(format!("{what}; use workers of the coordinator's release")))
 }
 
-fn train(question: &TrainQuestion, job: &Job, shared: &Shared, partial: Option<&PathBuf>) -> Result<Answer, LabError> {
+fn train(question: &TrainQuestion, job: &Job, bench: &Bench, partial: Option<&PathBuf>) -> Result<Answer, LabError> {
+    let Bench { device, shared } = *bench;
     let data = shared.data.get(&job.sent.dataset, &question.data.digest).map_err(LabError::BadInput)?;
     let artifact = |file: Option<&GivenFile>| given(file, shared);
     let module = match &question.model {
@@ -179,7 +200,7 @@ fn train(question: &TrainQuestion, job: &Job, shared: &Shared, partial: Option<&
         given: Given { module: module.as_deref(), weights: weights.as_deref() },
         keep: &job.sent.keep,
         resume: partial.map(|dir| TrainingPlace { dir, every: shared.save_every }),
-        device: shared.device,
+        device,
     };
     let answer = lab::train(request, &mut Follow(job))?;
     Ok(Answer::Train { checkpoints: answer.checkpoints, passes: answer.passes })
@@ -193,16 +214,16 @@ fn given(file: Option<&GivenFile>, shared: &Shared) -> Result<Option<Vec<u8>>, L
     shared.checkpoints.get(&id).map(Some).map_err(|error| LabError::BadInput(error.to_string()))
 }
 
-fn evaluate(question: &EvaluateQuestion, job: &Job, shared: &Shared) -> Result<Answer, LabError> {
+fn evaluate(question: &EvaluateQuestion, job: &Job, bench: &Bench) -> Result<Answer, LabError> {
+    let Bench { device, shared } = *bench;
     let data = shared.data.get(&job.sent.dataset, &question.data.digest).map_err(LabError::BadInput)?;
     let id = ArtifactId::parse(&job.sent.checkpoint)
         .ok_or_else(|| LabError::BadInput("the lease names no checkpoint".into()))?;
     let weights = shared.checkpoints.get(&id).map_err(|error| LabError::BadInput(error.to_string()))?;
     let known: Vec<Known> = job.sent.known.iter().map(known).collect();
     // Smaller batches are another arithmetic in the last bits, but the same question: they are what fits here.
-    let asked = &with_smaller_batches(question, job.sent.halvings, shared.device);
-    let request =
-        EvaluateRequest { question: asked, data: &data, weights: &weights, known: &known, device: shared.device };
+    let asked = &with_smaller_batches(question, job.sent.halvings, device);
+    let request = EvaluateRequest { question: asked, data: &data, weights: &weights, known: &known, device };
     let answer = lab::evaluate(request, &mut Follow(job))?;
     let witnesses = (!question.witnesses.is_none()).then(|| {
         let members = answer.trust.members.iter().map(|member| member.name.clone()).collect();
@@ -228,23 +249,25 @@ fn halved(rows: u32, times: u32) -> u32 {
     rows.checked_shr(times).unwrap_or(0).max(1)
 }
 
-fn certify(question: &CertifyQuestion, job: &Job, shared: &Shared) -> Result<Answer, LabError> {
+fn certify(question: &CertifyQuestion, job: &Job, bench: &Bench) -> Result<Answer, LabError> {
+    let Bench { device, shared } = *bench;
     let data = shared.data.get(&job.sent.dataset, &question.data.digest).map_err(LabError::BadInput)?;
     let id = ArtifactId::parse(&job.sent.checkpoint)
         .ok_or_else(|| LabError::BadInput("the lease names no checkpoint".into()))?;
     let weights = shared.checkpoints.get(&id).map_err(|error| LabError::BadInput(error.to_string()))?;
-    let request = CertifyRequest { question, data: &data, weights: &weights, device: shared.device };
+    let request = CertifyRequest { question, data: &data, weights: &weights, device };
     let answer = lab::certify(request, &mut Follow(job))?;
     let (levels, passes) = (answer.levels, answer.passes);
     Ok(Answer::Evaluate { levels, passes, trust: Trust::default(), witnesses: None })
 }
 
-fn measure(question: &MeasureQuestion, job: &Job, shared: &Shared) -> Result<Answer, LabError> {
+fn measure(question: &MeasureQuestion, job: &Job, bench: &Bench) -> Result<Answer, LabError> {
+    let Bench { device, shared } = *bench;
     let data = shared.data.get(&job.sent.dataset, &question.data.digest).map_err(LabError::BadInput)?;
     let id = ArtifactId::parse(&job.sent.checkpoint)
         .ok_or_else(|| LabError::BadInput("the lease names no checkpoint".into()))?;
     let weights = shared.checkpoints.get(&id).map_err(|error| LabError::BadInput(error.to_string()))?;
-    let request = MeasureRequest { question, data: &data, weights: &weights, device: shared.device };
+    let request = MeasureRequest { question, data: &data, weights: &weights, device };
     let result = lab::measure(request, &mut Follow(job))?;
     Ok(Answer::Measure { answer: result.answer, passes: result.passes })
 }

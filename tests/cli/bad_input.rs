@@ -187,9 +187,19 @@ async fn a_worker_of_another_protocol_is_told_so() {
 }
 
 #[test]
-fn a_gpu_that_is_not_there_is_named() {
+fn a_device_that_is_not_there_is_named() {
     let folder = Folder::with(SMALL);
-    folder.worker("127.0.0.1:9", "w", &["--device", "cuda:7"]).wait().expect(2).says(&["cuda:7"]);
-    folder.worker("127.0.0.1:9", "w", &["--device", "tpu"]).wait().expect(2).says(&["tpu"]);
-    folder.epsweep(&["run", "sweep.yaml", "--device", "cuda:7"]).expect(2).says(&["cuda:7"]);
+    let refused = |extra: &[&str], words: &[&str]| {
+        folder.worker("127.0.0.1:9", "w", extra).wait().expect(2).says(words);
+    };
+    refused(&["--device", "cuda:7"], &["no cuda:7", "libtorch", "help:"]);
+    refused(&["--device", "tpu"], &["tpu", "cuda:K"]);
+    refused(&["--tf32"], &["--tf32 is for GPUs", "--device cuda"]);
+    refused(&["--device", "cuda", "--gpu-memory", "1.5"], &["--gpu-memory", "0 (excluded) to 1"]);
+    refused(&["--pin=1023"], &["core 1023", "may not use", "cpuset"]);
+    refused(&["--pin=0", "--slots", "2"], &["1 cores for 2 slots"]);
+    folder.epsweep(&["run", "sweep.yaml", "--device", "cuda:7"]).expect(2).says(&["no cuda:7"]);
+    folder.epsweep(&["run", "sweep.yaml", "--device", "tpu"]).expect(2).says(&["tpu"]);
+    folder.epsweep(&["run", "sweep.yaml", "--pin=1023"]).expect(2).says(&["core 1023"]);
+    folder.epsweep(&["run", "sweep.yaml", "--listen", "127.0.0.1:0", "--pin"]).expect(2).says(&["--pin", "--listen"]);
 }

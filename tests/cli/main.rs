@@ -6,6 +6,7 @@ mod artifacts;
 mod bad_input;
 mod chaos;
 mod data;
+mod devices;
 mod distributed;
 mod given;
 mod harness;

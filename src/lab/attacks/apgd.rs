@@ -6,6 +6,7 @@ use super::flight::{Attack, Survey, Tile};
 use super::gradient::{Slope, difference_ratio, margin, targeted_difference_ratio};
 use super::pgd::random_starts;
 use super::thrift::{Check, TOWARDS_ONE_CLASS};
+use crate::lab::data::upload;
 use crate::lab::streams::Key;
 use epsweep::spec::AttackLoss;
 use tch::{Device, Kind, Tensor};
@@ -229,7 +230,7 @@ fn swap(values: &Tensor, state: &Tensor, tile: &Tile, rows: &[usize]) -> Tensor 
         return values.shallow_clone();
     }
     let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-    let rows = Tensor::from_slice(&rows).to_device(values.device());
+    let rows = upload(&Tensor::from_slice(&rows), values.device());
     let stored = state.index_select(0, &tile.slots.index_select(0, &rows));
     values.index_copy(0, &rows, &stored)
 }

@@ -8,6 +8,7 @@ use super::ball::surface_offset;
 use super::flight::{Attack, Flight, Survey, Tile};
 use super::gradient::Slope;
 use super::l1::{numbers, project, sparse_step};
+use crate::lab::data::upload;
 use crate::lab::streams::Key;
 use epsweep::spec::{AttackLoss, Norm};
 use tch::Tensor;
@@ -185,7 +186,7 @@ impl Attack for ApgdL1 {
             let point: Vec<f32> = origin.iter().zip(&offset).map(|(x, d)| x + d * scale).collect();
             starts.extend(project(origin, &point, flight.epsilon * self.phases[0].radius));
         }
-        Tensor::from_slice(&starts).view_as(&tile.origins).to_device(tile.origins.device())
+        upload(&Tensor::from_slice(&starts).view_as(&tile.origins), tile.origins.device())
     }
 
     fn advance(&mut self, tile: &Tile, rows: &[usize], slope: &Slope) -> Tensor {

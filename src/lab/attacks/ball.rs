@@ -4,6 +4,7 @@
 //! different epsilons share a batch.
 
 use super::l1;
+use crate::lab::data::upload;
 use crate::lab::streams::Stream;
 use epsweep::spec::Norm;
 use tch::{Kind, Tensor};
@@ -28,7 +29,7 @@ pub struct Ball {
 impl Ball {
     pub fn new(norm: Norm, radii: &[f64], device: tch::Device) -> Ball {
         let radii: Vec<f32> = radii.iter().map(|&radius| radius as f32).collect();
-        Ball { norm, radius: Tensor::from_slice(&radii).view([-1, 1, 1, 1]).to_device(device) }
+        Ball { norm, radius: upload(&Tensor::from_slice(&radii).view([-1, 1, 1, 1]), device) }
     }
 
     /// The step of length 1 (in the ball's norm) from `point` that attacks follow: the gradient's sign

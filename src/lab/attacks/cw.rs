@@ -9,6 +9,7 @@ use super::ddn::wrong;
 use super::flight::{Attack, Flight, Tile};
 use super::gradient::{Slope, best_other};
 use super::l1::numbers;
+use crate::lab::data::upload;
 use tch::Tensor;
 
 /// The first `c`, and what it grows by while none was large enough.
@@ -113,7 +114,7 @@ impl Attack for Cw {
             self.hunts[flight.slot as usize].begin(flight, self.first_weight, &origins[row * pixels..][..pixels])
         };
         let starts: Vec<f32> = tile.rows.iter().enumerate().flat_map(begin).collect();
-        Tensor::from_slice(&starts).view_as(&tile.origins).to_device(tile.origins.device())
+        upload(&Tensor::from_slice(&starts).view_as(&tile.origins), tile.origins.device())
     }
 
     fn advance(&mut self, tile: &Tile, rows: &[usize], slope: &Slope) -> Tensor {

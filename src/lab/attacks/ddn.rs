@@ -7,6 +7,7 @@
 use super::flight::{Attack, Tile};
 use super::gradient::{Slope, predictions};
 use super::l1::numbers;
+use crate::lab::data::upload;
 use tch::{Device, Tensor};
 
 /// The share of the sphere's radius that an iterate changes it by.
@@ -98,6 +99,6 @@ impl Tile<'_> {
         }
         let mut size = self.origins.size();
         size[0] = rows.len() as i64;
-        Tensor::from_slice(&next).view(size.as_slice()).to_device(self.origins.device())
+        upload(&Tensor::from_slice(&next).view(size.as_slice()), self.origins.device())
     }
 }

@@ -28,6 +28,7 @@ use super::record::{Found, Record};
 use super::search::{Bracket, Probe};
 use super::thrift::Progress;
 use super::{EvaluateAnswer, Passes, Watch};
+use crate::lab::data::upload;
 use crate::lab::models::Network;
 use crate::lab::{Images, LabError};
 use epsweep::outcome::{Level, Verdict};
@@ -471,7 +472,7 @@ impl<'a> Engine<'a> {
     }
 
     fn index(&self, positions: &[i64]) -> Tensor {
-        Tensor::from_slice(positions).to_device(self.points.device())
+        upload(&Tensor::from_slice(positions), self.points.device())
     }
 }
 

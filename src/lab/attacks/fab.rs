@@ -16,6 +16,7 @@ use super::hyperplane::{Hyperplane, dual_length, length};
 use super::l1::numbers;
 use super::pgd::random_starts;
 use super::thrift::{Check, TOWARDS_THE_BOUNDARY};
+use crate::lab::data::upload;
 use crate::lab::streams::Key;
 use epsweep::spec::Norm;
 use tch::{Device, Tensor};
@@ -145,7 +146,7 @@ impl Attack for Fab {
         }
         let mut size = tile.origins.size();
         size[0] = rows.len() as i64;
-        Tensor::from_slice(&next).view(size.as_slice()).to_device(tile.origins.device())
+        upload(&Tensor::from_slice(&next).view(size.as_slice()), tile.origins.device())
     }
 }
 

@@ -3,6 +3,7 @@
 use super::ball::Ball;
 use super::gradient::{Slope, margin};
 use super::thrift::Check;
+use crate::lab::data::upload;
 use tch::{Kind, Tensor};
 
 /// How an attack moves. State it keeps per example lives in tensors or lists indexed by slot.
@@ -163,7 +164,7 @@ impl Tile<'_> {
     /// Some rows of `batch`.
     pub fn pick(&self, batch: &Tensor, rows: &[usize]) -> Tensor {
         let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-        batch.index_select(0, &Tensor::from_slice(&rows).to_device(batch.device()))
+        batch.index_select(0, &upload(&Tensor::from_slice(&rows), batch.device()))
     }
 
     /// The class at a place of each row's ranking, `[n]`.
@@ -189,6 +190,6 @@ impl Tile<'_> {
     pub fn per_row(&self, default: f64, value: impl Fn(&Flight) -> f64) -> Tensor {
         let mut values: Vec<f32> = self.rows.iter().map(|flight| value(flight) as f32).collect();
         values.resize(self.origins.size()[0] as usize, default as f32);
-        Tensor::from_slice(&values).view([-1, 1, 1, 1]).to_kind(Kind::Float).to_device(self.origins.device())
+        upload(&Tensor::from_slice(&values).view([-1, 1, 1, 1]).to_kind(Kind::Float), self.origins.device())
     }
 }

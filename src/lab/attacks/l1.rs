@@ -5,6 +5,7 @@
 //! in plain numbers, one image at a time.
 
 use super::ball::Ball;
+use crate::lab::data::upload;
 use tch::{Device, Kind, Tensor};
 
 /// How much smaller than asked a ball is projected to, relatively: room for pixels in 32 bits.
@@ -107,7 +108,7 @@ pub fn by_row(from: [&Tensor; 2], make: impl Fn(usize, [&[f32]; 2]) -> Vec<f32>)
     let pixels = first.len() / rows.max(1);
     let part = |all: &'_ [f32], row: usize| -> Vec<f32> { all[row * pixels..][..pixels].to_vec() };
     let made: Vec<f32> = (0..rows).flat_map(|row| make(row, [&part(&first, row), &part(&second, row)])).collect();
-    Tensor::from_slice(&made).view_as(from[0]).to_device(from[0].device())
+    upload(&Tensor::from_slice(&made).view_as(from[0]), from[0].device())
 }
 
 /// A tensor's values, row after row.

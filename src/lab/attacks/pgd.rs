@@ -3,6 +3,7 @@
 use super::ball::random_offset;
 use super::flight::{Attack, Tile};
 use super::gradient::Slope;
+use crate::lab::data::upload;
 use crate::lab::streams::{Key, Stream};
 use epsweep::spec::Norm;
 use tch::Tensor;
@@ -39,7 +40,7 @@ pub fn random_starts(tile: &Tile, starts: &Key, draw: fn(Norm, &mut Stream, usiz
         let mut stream = key.number(u64::from(row.climb)).stream();
         offsets.extend(draw(tile.ball.norm, &mut stream, pixels));
     }
-    let offsets = Tensor::from_slice(&offsets).view_as(&tile.origins).to_device(tile.origins.device());
+    let offsets = upload(&Tensor::from_slice(&offsets).view_as(&tile.origins), tile.origins.device());
     (&tile.origins + &tile.ball.radius * offsets).clamp(0.0, 1.0)
 }
 

@@ -8,6 +8,7 @@ use super::flight::{Attack, Need, Tile};
 use super::gradient::Slope;
 use super::l1::{self, numbers};
 use super::thrift::{AT_RANDOM, Check};
+use crate::lab::data::upload;
 use crate::lab::streams::{Key, Stream};
 use epsweep::spec::Norm;
 use tch::{Device, Tensor};
@@ -85,7 +86,7 @@ impl Attack for Square {
             self.hunts[flight.slot as usize] =
                 Hunt { origin, best: start.clone(), tried: start, margin: f32::INFINITY, stream: Some(stream) };
         }
-        Tensor::from_slice(&starts).view_as(&tile.origins).to_device(tile.origins.device())
+        upload(&Tensor::from_slice(&starts).view_as(&tile.origins), tile.origins.device())
     }
 
     fn advance(&mut self, tile: &Tile, rows: &[usize], slope: &Slope) -> Tensor {
@@ -116,7 +117,7 @@ impl Attack for Square {
             next.extend_from_slice(&hunt.tried);
         }
         let [channels, height, width] = [shape.channels, shape.height, shape.width].map(|n| n as i64);
-        Tensor::from_slice(&next).view([-1, channels, height, width]).to_device(tile.origins.device())
+        upload(&Tensor::from_slice(&next).view([-1, channels, height, width]), tile.origins.device())
     }
 }
 

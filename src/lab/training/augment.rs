@@ -3,6 +3,7 @@
 //! What happens to an example depends on (seed, epoch, example) alone: not on its batch, and not on
 //! how often the run was stopped.
 
+use crate::lab::data::upload;
 use crate::lab::streams::Key;
 use epsweep::spec::Augment;
 use tch::Tensor;
@@ -26,7 +27,7 @@ pub fn augmented(augment: &Augment, images: &Tensor, examples: &[i64], key: &Key
             if mirrored { source.extend(columns.rev()) } else { source.extend(columns) }
         }
     }
-    let source = Tensor::from_slice(&source).view([count, 1, height * width]).to_device(images.device());
+    let source = upload(&Tensor::from_slice(&source).view([count, 1, height * width]), images.device());
     let padded = images.constant_pad_nd([border; 4]).flatten(2, 3);
     padded.gather(2, &source.expand([count, channels, height * width], false), false).view_as(images)
 }

@@ -4,6 +4,7 @@ use super::methods::Batch;
 use crate::lab::attacks::ball::{Ball, random_offset};
 use crate::lab::attacks::gradient;
 use crate::lab::attacks::pgd::step_sizes;
+use crate::lab::data::upload;
 use crate::lab::models::Network;
 use crate::lab::streams::{Key, Stream};
 use crate::lab::{Images, Passes};
@@ -75,5 +76,5 @@ pub fn normal_noise(images: &Tensor, key: &Key) -> Tensor {
 
 fn noise_like(images: &Tensor, draw: impl FnOnce(&mut Stream, usize) -> Vec<f32>, key: &Key) -> Tensor {
     let values = draw(&mut key.stream(), images.numel());
-    Tensor::from_slice(&values).view_as(images).to_device(images.device())
+    upload(&Tensor::from_slice(&values).view_as(images), images.device())
 }

@@ -21,6 +21,7 @@ use super::files::Given;
 use super::models::{Blueprint, Network};
 use super::streams::Key;
 use super::{Images, LabData, LabError, Passes, Watch};
+use crate::lab::data::upload;
 use early::{Best, Judge};
 use epsweep::plan::facts::Facts;
 use epsweep::plan::question::{Question, TrainQuestion};
@@ -220,7 +221,7 @@ impl<'a> Run<'a> {
     fn batch(&mut self, epoch: u64, batch: u64, order: &[i64]) -> Result<(), LabError> {
         let (size, question) = (self.question.batch_size as usize, self.question);
         let examples = order.chunks(size).nth(batch as usize).expect("as many batches as the order fills");
-        let index = Tensor::from_slice(examples).to_device(self.train.pixels.device());
+        let index = upload(&Tensor::from_slice(examples), self.train.pixels.device());
         let mut images = self.train.pixels.index_select(0, &index);
         let labels = self.train.labels.index_select(0, &index);
         if let Some(augment) = &question.options.augment {
