@@ -144,7 +144,7 @@ def check_rendered(kustomize, epsweep, temporary):
     (temporary / "digits.yaml").write_text(small)
     (temporary / "mnist.yaml").write_text(re.sub(r"(?m)^dataset:.*$", DATA_SWEEP, small))
     images = ["--image", "host.example:5000/lab/epsweep-worker:1", "--coordinator-image", "host.example:5000/lab/epsweep-coordinator:1"]
-    gpu = ["--workers", "8", "--gpus-per-worker", "1", "--namespace", "sweeps", "--data-claim", "datasets", "--storage", "50Gi", "--storage-class", "fast-ssd"]
+    gpu = ["--workers", "8", "--gpus-per-worker", "2", "--namespace", "sweeps", "--data-claim", "datasets", "--storage", "50Gi", "--storage-class", "fast-ssd"]
     whole = []
     for name, file, options in (("cpu", "digits.yaml", []), ("gpu", "mnist.yaml", gpu), ("without certificates", "digits.yaml", ["--no-certs"])):
         out = temporary / f"rendered {name}"
@@ -170,8 +170,8 @@ def check_gpu(objects):
     worker = by_name["Deployment", "epsweep-worker"]
     container = worker["spec"]["template"]["spec"]["containers"][0]
     env = {variable["name"]: variable.get("value") for variable in container["env"]}
-    assert worker["spec"]["replicas"] == 8 and container["resources"]["limits"]["nvidia.com/gpu"] == 1
-    assert (env["DEVICE"], env["SLOTS"]) == ("cuda:0", "1")
+    assert worker["spec"]["replicas"] == 8 and container["resources"]["limits"]["nvidia.com/gpu"] == 2
+    assert (env["DEVICE"], env["SLOTS"]) == ("cuda", "2")
     claim = by_name["StatefulSet", "epsweep-coordinator"]["spec"]["volumeClaimTemplates"][0]["spec"]
     assert claim["resources"]["requests"]["storage"] == "50Gi" and claim["storageClassName"] == "fast-ssd"
     job = next(found for kind, found in ((key[0], by_name[key]) for key in by_name) if kind == "Job")

@@ -80,9 +80,6 @@ pub enum RenderError {
     #[error("a sweep file of {bytes} bytes does not fit into a ConfigMap")]
     #[diagnostic(help("launch a small sweep first, then submit this one from outside: docs/kubernetes.md says how"))]
     TooLarge { bytes: usize },
-    #[error("a worker computes on one GPU, not on {asked}")]
-    #[diagnostic(help("ask for --workers {workers} with --gpus-per-worker 1: that many pods, with one GPU each"))]
-    Gpus { asked: u32, workers: u64 },
 }
 
 /// What there is to write.
@@ -102,10 +99,6 @@ pub struct Rendered {
 /// When the sweep is not valid, or names files that pods do not have, or a name is not one to Kubernetes.
 pub fn render(request: &Request) -> Result<Rendered, RenderError> {
     request.check_names()?;
-    if request.gpus_per_worker > 1 {
-        let workers = u64::from(request.workers) * u64::from(request.gpus_per_worker);
-        return Err(RenderError::Gpus { asked: request.gpus_per_worker, workers });
-    }
     if request.yaml.len() > LARGEST_SWEEP {
         return Err(RenderError::TooLarge { bytes: request.yaml.len() });
     }
@@ -184,6 +177,9 @@ impl Request {
             "env": [{"name": "SLOTS", "value": slots.to_string()}],
             "resources": {"requests": {"cpu": slots.to_string()}},
         });
+        if self.gpus_per_worker > 0 {
+            worker["resources"]["limits"] = json!({"nvidia.com/gpu": self.gpus_per_worker});
+        }
         let mut coordinator = json!({"name": "coordinator"});
         let (mut pod, mut keeper) = (json!({}), json!({}));
         if let Some(claim) = &self.data_claim {

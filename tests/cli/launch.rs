@@ -15,7 +15,7 @@ fn the_jobs_are_rendered_with_all_that_was_asked_for_and_nothing_secret() {
     #[rustfmt::skip]
     let told = render(&folder, &[
         "--out", "it's shared", "--partition", "gpu", "--account", "lab", "--qos", "long", "--constraint", "a100&ib",
-        "--time", "4:00:00", "--gpus-per-worker", "1", "--cpus-per-worker", "2", "--mem-per-worker", "8G",
+        "--time", "4:00:00", "--gpus-per-worker", "2", "--cpus-per-worker", "1", "--mem-per-worker", "8G",
         "--sbatch-arg=--exclude=node7", "--sbatch-arg=--comment=two words", "--setup", "module load cuda",
         "--coordinator-partition", "cpu", "--port", "7070",
     ]);
@@ -28,7 +28,7 @@ fn the_jobs_are_rendered_with_all_that_was_asked_for_and_nothing_secret() {
         "#SBATCH --constraint=a100&ib",
         "#SBATCH --time=4:00:00",
         "#SBATCH --cpus-per-task=2",
-        "#SBATCH --gres=gpu:1",
+        "#SBATCH --gres=gpu:2",
         "#SBATCH --mem=8G",
         "#SBATCH --exclude=node7",
         "#SBATCH \"--comment=two words\"",
@@ -38,7 +38,7 @@ fn the_jobs_are_rendered_with_all_that_was_asked_for_and_nothing_secret() {
     ] {
         assert!(workers.lines().any(|found| found == line), "no {line:?} in:\n{workers}");
     }
-    assert!(workers.contains("--device cuda:0 --slots 1"), "{workers}");
+    assert!(workers.contains("--device cuda --slots 2"), "{workers}");
     let coordinator = folder.read("it's shared/slurm/coordinator.sbatch");
     assert!(coordinator.contains("#SBATCH --partition=cpu") && !coordinator.contains("--gres"), "{coordinator}");
     assert!(coordinator.contains("#SBATCH --signal=B:USR1@90\n") && !workers.contains("--signal"), "{coordinator}");
@@ -115,6 +115,15 @@ fn a_worker_leaves_before_its_time_is_over_and_when_it_is_idle() {
 }
 
 #[test]
+fn one_job_has_the_gpus_of_all_its_workers() {
+    let folder = Folder::with(SMALL);
+    render(&folder, &["--one-job", "--out", "run", "--gpus-per-worker", "2"]);
+    let job = folder.read("run/slurm/coordinator.sbatch");
+    assert!(job.contains("#SBATCH --gres=gpu:6\n") && job.contains("#SBATCH --cpus-per-task=6\n"), "{job}");
+    assert!(job.contains("--workers 6 --device cuda\n"), "{job}");
+}
+
+#[test]
 fn what_cannot_be_launched_is_refused_with_a_remedy() {
     let folder = Folder::with(SMALL);
     let refused = |extra: &[&str], words: &[&str]| {
@@ -129,7 +138,7 @@ fn what_cannot_be_launched_is_refused_with_a_remedy() {
     };
     refused(&["--workers", "2"], &["sbatch is not on the PATH", "--render-only"]);
     refused(&["--workers", "0"], &["--workers", "0"]);
-    refused(&["--workers", "2", "--gpus-per-worker", "2"], &["--gpus-per-worker", "2"]);
+    refused(&["--workers", "2", "--gpus-per-worker", "two"], &["--gpus-per-worker", "two"]);
     refused(&["--workers", "2", "--time", "4h"], &["--time \"4h\"", "HOURS:MINUTES:SECONDS"]);
     refused(&["--workers", "2", "--time", "0:15"], &["--time 0:15", "too short for any task", "sweep.yaml", "15s"]);
     refused(&["--workers", "2", "--sbatch-arg", "exclusive"], &["exclusive", "--sbatch-arg=--"]);

@@ -24,10 +24,10 @@ pub struct Args {
     /// Worker pods
     #[arg(long, value_name = "N", default_value_t = 2)]
     workers: u32,
-    /// GPUs of each worker, 0 or 1; 0 computes on CPUs
-    #[arg(long, value_name = "K", default_value_t = 0)]
+    /// GPUs of each worker; 0 computes on CPUs
+    #[arg(long, value_name = "K", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
     gpus_per_worker: u32,
-    /// Tasks at a time in each worker, one core each [default: 4, or 1 with GPUs]
+    /// Tasks at a time in each worker, one core each [default: 4, or one for each GPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots_per_worker: Option<u32>,
     /// The namespace [default: that of kubectl's context]
@@ -64,7 +64,11 @@ pub fn kubernetes(args: Args) -> Result<Exit, Failure> {
         source: args.file.display().to_string(),
         workers: args.workers,
         gpus_per_worker: args.gpus_per_worker,
-        slots_per_worker: args.slots_per_worker.unwrap_or(if args.gpus_per_worker > 0 { 1 } else { 4 }),
+        slots_per_worker: args.slots_per_worker.unwrap_or(if args.gpus_per_worker > 0 {
+            args.gpus_per_worker
+        } else {
+            4
+        }),
         worker_image: image(args.image, "--image", "worker")?,
         coordinator_image: image(args.coordinator_image, "--coordinator-image", "coordinator")?,
         namespace: args.namespace,

@@ -71,10 +71,11 @@ struct Jobs {
     /// Longest time of a job, such as 4:00:00 or 1-00:00:00: no worker takes a task that it cannot finish
     #[arg(long, value_name = "TIME")]
     time: Option<String>,
-    /// 1: a worker computes on a GPU
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1))]
+    /// GPUs of a worker's job, on each of which it computes one task at a time; 0: it computes on CPUs
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
     gpus_per_worker: u32,
-    /// CPUs of a worker's job; without a GPU, it computes as many tasks at a time, one thread each
+    /// CPUs of a worker's job, at least one for each of its GPUs; without a GPU, it computes as many tasks at a time,
+    /// one thread each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     cpus_per_worker: u32,
     /// Memory of a worker's job, such as 4G
@@ -194,7 +195,7 @@ fn describe(args: &Args, name: &str) -> Result<Launch, Failure> {
         constraint: constraint.clone(),
         time: time.clone(),
         mem: args.jobs.mem_per_worker.clone(),
-        cpus: args.jobs.cpus_per_worker,
+        cpus: args.jobs.cpus_per_worker.max(args.jobs.gpus_per_worker),
         gpus: args.jobs.gpus_per_worker,
         extra: args.jobs.sbatch_arg.clone(),
     };
@@ -208,7 +209,11 @@ fn describe(args: &Args, name: &str) -> Result<Launch, Failure> {
         ..worker.clone()
     };
     let coordinator = match args.one_job {
-        true => Request { cpus: args.workers.saturating_mul(worker.cpus), ..worker.clone() },
+        true => Request {
+            cpus: args.workers.saturating_mul(worker.cpus),
+            gpus: args.workers.saturating_mul(worker.gpus),
+            ..worker.clone()
+        },
         false => alone,
     };
     let epsweep = std::env::current_exe()
@@ -253,7 +258,7 @@ async fn refuse_a_second(slurm: &Slurm, launch: &Launch) -> Result<(), Failure> 
 async fn submit(slurm: &Slurm, launch: &Launch, folder: &Folder) -> Result<Launched, Failure> {
     let most = slurm.max_array().await;
     if let Some(max_pending) = launch.elastic {
-        let slots = if launch.worker.gpus > 0 { 1 } else { launch.worker.cpus };
+        let slots = launch.worker.slots();
         let (script, name) = (folder.workers_script(), launch.workers_name());
         let fleet = Fleet { script, name, workers: launch.workers, slots, max_pending, max_array: most };
         fleet.write(&folder.fleet()).map_err(Failure::usage)?;

@@ -91,7 +91,7 @@ fn another_sweep_image_or_claim_is_another_job() {
 fn gpus_data_and_storage_reach_the_pods() {
     let yaml = SMALL.replace("digits", "{mnist: {dir: mnist}}");
     let rendered = render(&Request {
-        gpus_per_worker: 1,
+        gpus_per_worker: 2,
         data_claim: Some("datasets".into()),
         storage: Some("50Gi".into()),
         storage_class: Some("fast-ssd".into()),
@@ -108,6 +108,8 @@ fn gpus_data_and_storage_reach_the_pods() {
         assert_eq!(pod["volumes"][0]["persistentVolumeClaim"]["claimName"], "datasets");
         assert_eq!(pod["containers"][0]["volumeMounts"][0]["mountPath"], "/data");
     }
+    let worker = &patch(0)["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(worker["resources"]["limits"], json!({"nvidia.com/gpu": 2}));
     assert_eq!(patch(2)[0]["value"], "50Gi");
     assert_eq!(patch(2)[1]["path"], "/spec/volumeClaimTemplates/0/spec/storageClassName");
 }
@@ -130,7 +132,6 @@ fn what_no_pod_could_run_is_refused_with_a_remedy() {
         (Request { data_claim: claim(), ..request(&above) }, "outside /data"),
         (of(|request| request.namespace = Some("My Space".into())), "\"My Space\" is no namespace"),
         (of(|request| request.storage = Some("much".into())), "20Gi"),
-        (of(|request| request.gpus_per_worker = 2), "--workers 6"),
         (of(|request| request.yaml += &"#".repeat(LARGEST_SWEEP)), "ConfigMap"),
     ] {
         let error = render(&request).expect_err("refused");

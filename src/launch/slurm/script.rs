@@ -35,6 +35,11 @@ impl Scripts {
 }
 
 impl Request {
+    /// Tasks at a time of a worker: one for each GPU, or one for each CPU.
+    pub fn slots(&self) -> u32 {
+        if self.gpus > 0 { self.gpus } else { self.cpus }
+    }
+
     fn texts(&self) -> impl Iterator<Item = &str> {
         let named = [&self.partition, &self.account, &self.qos, &self.constraint, &self.time, &self.mem];
         named.into_iter().flatten().chain(&self.extra).map(String::as_str)
@@ -72,7 +77,7 @@ fn coordinator(launch: &Launch, folder: &Folder) -> String {
         true => format!(
             "export EPSWEEP_WORKER={}\nrun {program} run {file} --out {out} --workers {}",
             word(&launch.epsweep_worker),
-            launch.workers
+            launch.workers * launch.worker.gpus.max(1) // one for each GPU
         ),
         false => {
             let (address, certs) = (word(&folder.address()), word(&folder.certs("server")));
@@ -87,7 +92,7 @@ fn coordinator(launch: &Launch, folder: &Folder) -> String {
             )
         }
     };
-    let gpu = if launch.one_job && launch.coordinator.gpus > 0 { " --device cuda:0" } else { "" };
+    let gpu = if launch.one_job && launch.coordinator.gpus > 0 { " --device cuda" } else { "" };
     // Without workers to come, a coordinator would wait in vain: whoever launched it launches it again.
     let requeue = if launch.one_job || launch.elastic.is_some() { REQUEUE } else { "" };
     // Elements of the array that begin later need not wait for a coordinator.
@@ -103,8 +108,9 @@ fn coordinator(launch: &Launch, folder: &Folder) -> String {
 fn workers(launch: &Launch, folder: &Folder) -> String {
     let mut text =
         head(launch, &launch.worker, (&launch.workers_name(), &log_pattern(folder, "worker-%A_%a.log"), false));
-    let device = if launch.worker.gpus > 0 { "cuda:0" } else { "cpu" };
-    let slots = if launch.worker.gpus > 0 { 1 } else { launch.worker.cpus };
+    // Slurm shows a job the GPUs that it gave it.
+    let device = if launch.worker.gpus > 0 { "cuda" } else { "cpu" };
+    let slots = launch.worker.slots();
     let idle = launch.idle_exit.map(|seconds| format!(" --idle-exit {seconds}")).unwrap_or_default();
     let ended = word(&folder.ended());
     let (program, address, certs) =
