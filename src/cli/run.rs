@@ -16,6 +16,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal, warning_signal};
 use crate::proto::{SubmitResponse, SweepStatus};
 use crate::telemetry::metrics::MetricsAddress;
+use crate::telemetry::traces::Traces;
 use crate::telemetry::{self, LogFormat};
 use crate::transport::{Access, RunToken};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub struct Args {
     elsewhere: Elsewhere,
     #[command(flatten)]
     metrics: MetricsAddress,
+    #[command(flatten)]
+    traces: Traces,
 }
 
 /// Workers that were told to leave get this long.
@@ -73,6 +76,7 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     let place = Place::open(args.artifacts.as_deref()).await.map_err(Failure::usage)?;
     let (core, mut notices) = open(&dir, &place, recovery, Settings::default(), (&output, output.level(true)))?;
     let _page = super::serve::show_metrics(&core, &args.metrics).await?;
+    let tracer = super::serve::send_traces(&core, &args.traces).await?;
     core.keep_given(&prepared).await.map_err(|error| Failure::internal(miette::Report::msg(error)))?;
     let submitted = submit(&core, prepared).await.ok_or_else(|| broken(notices.try_recv().ok()))?;
     if !output.quiet {
@@ -96,6 +100,7 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     });
     let status = status.await.ok().flatten().unwrap_or_default();
     let _ = core.call(|core| core.close()).await;
+    tracer.close().await;
     conclude(ending, &args, &dir, &name, &status)
 }
 
@@ -182,6 +187,7 @@ impl Run<'_> {
             compute: Compute { pin: None, ..self.args.compute.clone() },
             slots,
             turn: 0,
+            otlp: self.args.traces.collector.clone(),
             token_file: token.path().to_path_buf(),
         };
         let (deaths, died) = mpsc::unbounded_channel();
@@ -316,8 +322,13 @@ fn again(args: &Args) -> String {
     let workers = args.workers.map(|workers| format!(" --workers {workers}")).unwrap_or_default();
     let compute: String = args.compute.args().iter().map(|word| format!(" {word}")).collect();
     let metrics = option("--metrics", args.metrics.address.as_deref().map(Path::new));
+    let otlp = option("--otlp", args.traces.collector.as_deref().map(Path::new));
     let artifacts = option("--artifacts", args.artifacts.as_deref().map(Path::new));
-    format!("epsweep run {}{workers}{out}{compute}{artifacts}{metrics}{}", quoted(&args.file), args.elsewhere.again())
+    format!(
+        "epsweep run {}{workers}{out}{compute}{artifacts}{metrics}{otlp}{}",
+        quoted(&args.file),
+        args.elsewhere.again()
+    )
 }
 
 fn broken(notice: Option<Notice>) -> Failure {

@@ -7,6 +7,7 @@ use crate::coordinator::{Handle, Notice, Recovery, Server, ServerOptions, publis
 use crate::engine::Settings;
 use crate::program::{Exit, Failure, Output, interrupt_signal, note, terminate_signal};
 use crate::telemetry::metrics::{MetricsAddress, Page};
+use crate::telemetry::traces::{Tracer, Traces};
 use crate::transport::Access;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,8 @@ pub struct Args {
     failure_budget: Option<u32>,
     #[command(flatten)]
     metrics: MetricsAddress,
+    #[command(flatten)]
+    traces: Traces,
     /// Where checkpoints and witnesses are kept: a folder, or s3://BUCKET/PREFIX with credentials from the
     /// environment [default: in the state directory]
     #[arg(long, value_name = "PLACE", env = "EPSWEEP_ARTIFACTS")]
@@ -50,6 +53,7 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
     let options = ServerOptions { listen: args.listen.clone(), access, settings, artifacts };
     let server = Server::start(core.clone(), options).await.map_err(Failure::usage)?;
     let _page = show_metrics(&core, &args.metrics).await?;
+    let tracer = send_traces(&core, &args.traces).await?;
     let address = server.address;
     tracing::info!(address = %server.address, state = %args.state.display(), "listening");
     printer::line(format!("listening on {}", server.address));
@@ -71,12 +75,14 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
     };
     server.stop().await;
     let _ = core.call(|core| core.close()).await;
+    tracer.close().await;
     note(format_args!(
-        "stopped; workers wait for it to come back: epsweep serve --listen {address} --state {}{}{}{}{}",
+        "stopped; workers wait for it to come back: epsweep serve --listen {address} --state {}{}{}{}{}{}",
         quoted(&args.state),
         option("--token-file", args.token_file.as_deref()),
         option("--tls-dir", args.tls_dir.as_deref()),
         option("--metrics", args.metrics.address.as_deref().map(Path::new)),
+        option("--otlp", args.traces.collector.as_deref().map(Path::new)),
         option("--artifacts", args.artifacts.as_deref().map(Path::new)),
     ));
     Ok(exit)
@@ -91,6 +97,16 @@ pub async fn show_metrics(core: &Handle, metrics: &MetricsAddress) -> Result<Opt
         async move { core.metrics().await }
     };
     Page::serve(address, look).await.map(Some).map_err(Failure::usage)
+}
+
+/// Sends traces where that was asked for; what is left is sent by closing the result.
+pub async fn send_traces(core: &Handle, traces: &Traces) -> Result<Tracer, Failure> {
+    let tracer = traces.open("epsweep", &std::process::id().to_string()).map_err(Failure::usage)?;
+    if tracer.is_on() {
+        let sends = tracer.clone();
+        let _ = core.call(move |core| core.trace_to(sends)).await; // one that has stopped says why by itself
+    }
+    Ok(tracer)
 }
 
 async fn write_report(core: &Handle, state: &Path, name: String) {

@@ -23,10 +23,12 @@ use space::Waiting;
 use super::live::{Fatal, LiveSweep};
 use super::log::remember;
 use super::metrics::Metrics;
+use super::traces::Traces;
 use crate::artifacts::{ArtifactError, Store};
 use crate::engine::{Effect, Engine, Event, Millis, Settings, SweepId};
 use crate::ledger::{Damaged, Ledger, LedgerError};
 use crate::telemetry::in_bulk;
+use crate::telemetry::traces::Tracer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -78,6 +80,7 @@ pub struct Core {
     /// No lease is granted and workers are told to leave.
     draining: bool,
     pub(super) metrics: Arc<Metrics>,
+    traces: Traces,
 }
 
 /// The core's thread ends; why has been told as a [`Notice`].
@@ -138,6 +141,7 @@ impl Core {
             waiting: None,
             draining: false,
             metrics: metrics.clone(),
+            traces: Traces::default(),
         };
         core.recover(recovery)?;
         let (jobs, queue) = channel();
@@ -168,6 +172,7 @@ impl Core {
                 self.step(Event::Tick);
             }
             let Ok(durable) = self.settle() else { return };
+            self.traces.settled(durable.is_ok());
             self.metrics.round(replies.len(), round.elapsed());
             for reply in replies {
                 reply(durable.clone());
@@ -252,6 +257,7 @@ impl Core {
                     remember(&mut self.fatal, &record);
                     self.log(&record);
                     self.metrics.record(&record);
+                    self.traces.record(&record);
                     let written = self.ledger.append(&record, unix_ms());
                     self.keep(written);
                 }
@@ -273,6 +279,11 @@ impl Core {
             self.broken.get_or_insert(error);
             T::default()
         })
+    }
+
+    /// Sends traces from now on.
+    pub fn trace_to(&mut self, tracer: Tracer) {
+        self.traces = Traces::new(tracer);
     }
 
     fn finish(&mut self, sweep: SweepId, state: &str) {

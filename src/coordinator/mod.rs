@@ -22,6 +22,7 @@ mod metrics;
 mod prepare;
 mod publish;
 mod server;
+mod traces;
 mod wire;
 mod worker_service;
 

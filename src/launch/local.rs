@@ -28,6 +28,8 @@ pub struct LocalWorker {
     pub slots: Option<u32>,
     /// Which worker of this run it is, from 0: they take cores and GPUs in turn.
     pub turn: usize,
+    /// The collector that it sends traces to.
+    pub otlp: Option<String>,
     /// File that holds the coordinator's token.
     pub token_file: PathBuf,
 }
@@ -78,6 +80,7 @@ impl LocalWorker {
             .args(["--connect", &self.connect, "--name", &self.name])
             .args(self.compute.args())
             .args(self.slots.iter().flat_map(|slots| ["--slots".into(), slots.to_string()]))
+            .args(self.otlp.iter().flat_map(|url| ["--otlp", url]))
             .args(["--device-offset", &self.turn.to_string()])
             .arg("--cache")
             .arg(&self.dir) // its cache is the coordinator's own folder: nothing is stored twice

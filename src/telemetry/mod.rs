@@ -1,9 +1,10 @@
-//! Logs and metrics. Of logs: one event per state change, as text for people and as JSON lines for machines.
+//! Logs, metrics and traces. Of logs: one event per state change, as text for people and as JSON lines for machines.
 //!
 //! Fields, where they apply: `sweep, trial, task, attempt, worker, kind, seconds`. `RUST_LOG`
 //! filters what is shown on stderr as everywhere; the file always gets everything from `info` up.
 
 pub mod metrics;
+pub mod traces;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -13,6 +13,7 @@ use epsweep::program::{
 };
 use epsweep::telemetry;
 use epsweep::telemetry::metrics::MetricsAddress;
+use epsweep::telemetry::traces::Traces;
 use epsweep::transport::{Credentials, Proof, Role};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -70,6 +71,8 @@ struct Cli {
     #[command(flatten)]
     metrics: MetricsAddress,
     #[command(flatten)]
+    traces: Traces,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -110,9 +113,11 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
     if let Some(ends) = ends {
         limit::leave_in_time(ends, shutdown.clone());
     }
+    let name = cli.name.unwrap_or_else(|| default_name(&host));
+    let tracer = cli.traces.open("epsweep-worker", &name).map_err(Failure::usage)?;
     let options = Options {
         connect: cli.connect,
-        name: cli.name.unwrap_or_else(|| default_name(&host)),
+        name,
         host,
         slots: cli.slots.unwrap_or(devices.all.len() as u32),
         devices,
@@ -122,11 +127,14 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         libtorch: env!("EPSWEEP_LIBTORCH_VERSION").into(),
         save_every: (cli.save_every > 0.0).then(|| Duration::from_secs_f64(cli.save_every)),
         metrics: cli.metrics.address,
+        tracer: tracer.clone(),
         patience: (Duration::from_secs(cli.connect_timeout), Duration::from_secs(cli.reconnect_timeout)),
         ends,
         idle_exit: cli.idle_exit.map(Duration::from_secs_f64),
     };
-    match crate::worker::run(options, shutdown).await {
+    let ended = crate::worker::run(options, shutdown).await;
+    tracer.close().await;
+    match ended {
         Ok(()) if interrupted.is_cancelled() => {
             note(format_args!("interrupted; unfinished training runs are kept: start the same command again to go on"));
             Ok(Exit::Interrupted)

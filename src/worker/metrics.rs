@@ -114,6 +114,7 @@ mod tests {
     fn tasks_are_counted_by_what_became_of_them() {
         let metrics = Metrics::new();
         let done = |result, stopped| Done {
+            trace: Default::default(),
             lease: Lease { task: TaskKey::of(b"a question"), attempt: 1 },
             seconds: 0.5,
             result,

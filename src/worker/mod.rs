@@ -22,6 +22,7 @@ mod metrics;
 mod post;
 mod run;
 mod slots;
+mod traces;
 mod training;
 
 pub use link::LinkError;

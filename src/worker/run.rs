@@ -8,6 +8,7 @@ use super::link::{Identity, Link, LinkError, bounded, parse_leases};
 use super::metrics::{Metrics, Now};
 use super::post::Post;
 use super::slots::{self, Done, Job, Shared};
+use super::traces::Attempt;
 use crate::lab::TRAINING_INTERVAL;
 use epsweep::artifacts::{ArtifactError, ArtifactId, Place, PlaceError, Store};
 use epsweep::engine::{Failure, Lease};
@@ -15,6 +16,7 @@ use epsweep::plan::TaskKey;
 use epsweep::proto::{self, AcquireRequest, AcquireResponse, FailRequest, FailureKind, HeartbeatRequest, LeaveRequest};
 use epsweep::telemetry;
 use epsweep::telemetry::metrics::{MetricFamily, Page, PageError};
+use epsweep::telemetry::traces::{Ended, Tracer};
 use epsweep::transport::Credentials;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -58,6 +60,8 @@ pub struct Options {
     pub idle_exit: Option<Duration>,
     /// Where metrics are shown.
     pub metrics: Option<String>,
+    /// Takes the spans of tasks.
+    pub tracer: Tracer,
 }
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -194,6 +198,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         partial: options.cache.join("training"),
         save_every: options.save_every.unwrap_or(TRAINING_INTERVAL).min(TRAINING_INTERVAL),
         metrics: Metrics::new(),
+        tracer: options.tracer.clone(),
     });
     let answers = Answers::open(&options.cache, &options.name)
         .map_err(|source| WorkerError::Answers { cache: options.cache.clone(), source })?;
@@ -350,28 +355,35 @@ impl Worker {
         };
         let (stop, begun) = self.held.add(lease);
         let worker = self.clone();
-        let job = Job { lease, sent, stop, begun };
+        let mut trace = Attempt::of(&self.shared.tracer, lease, &sent, &self.link.worker());
+        trace.begin("fetch");
+        let mut job = Job { lease, sent, stop, begun, trace };
         let wanted = match job.sent.kind.as_str() {
             "train" => job.sent.inputs.clone(),
             _ => vec![job.sent.checkpoint.clone()],
         };
         if wanted.is_empty() && job.sent.training.is_empty() {
-            let _ = self.jobs.send(job);
-            return;
+            return self.queue(job);
         }
         self.deliveries.spawn(async move {
             if !job.sent.training.is_empty() {
                 worker.take_over(lease, &job.sent.training).await;
             }
             match worker.fetch(&wanted).await {
-                Ok(()) => drop(worker.jobs.send(job)),
+                Ok(()) => worker.queue(job),
                 Err(message) => {
+                    job.trace.end(Ended::Badly(&message));
                     let message = format!("cannot fetch what the task needs: {message}");
                     let _ = worker.report_failure(lease, Failure::BadInput, message).await;
                     worker.release(lease);
                 }
             }
         });
+    }
+
+    fn queue(&self, mut job: Job) {
+        job.trace.begin("wait");
+        let _ = self.jobs.send(job);
     }
 
     async fn fetch(&self, wanted: &[String]) -> Result<(), String> {
@@ -384,7 +396,7 @@ impl Worker {
     }
 
     /// Hands a finished task in; the lease is held, and so renewed, until that has been answered.
-    async fn deliver(&self, done: Done) -> Result<(), LinkError> {
+    async fn deliver(&self, mut done: Done) -> Result<(), LinkError> {
         let lease = done.lease;
         let result = match done.result {
             // Leave hands it back, and whoever is given it goes on from here.
@@ -397,6 +409,7 @@ impl Worker {
                 self.shared.metrics.unsent.inc();
                 let handed_in = self.hand_in(lease, done.seconds, answer).await;
                 self.shared.metrics.unsent.dec();
+                done.trace.end(if handed_in.is_ok() { Ended::Well } else { Ended::Badly("it was not taken") });
                 handed_in
             }
         };

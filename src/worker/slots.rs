@@ -3,6 +3,7 @@
 use super::device::Devices;
 use super::fetch::DataCache;
 use super::metrics::Metrics;
+use super::traces::Attempt;
 use crate::lab::attacks::CPU_ROWS;
 use crate::lab::{
     self, CertifyRequest, Device, EpochReport, EvaluateRequest, Given, LabError, MeasureRequest, Passes, TrainRequest,
@@ -18,6 +19,7 @@ use epsweep::plan::{
 };
 use epsweep::proto;
 use epsweep::spec::{GivenFile, Model};
+use epsweep::telemetry::traces::{Ended, Tracer};
 use epsweep::trust::Trust;
 use epsweep::witness::WitnessFile;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,6 +38,7 @@ pub struct Job {
     pub stop: Arc<AtomicBool>,
     /// Set when a slot begins it: until then the coordinator may give it to another worker.
     pub begun: Arc<AtomicBool>,
+    pub trace: Attempt,
 }
 
 /// What became of a job.
@@ -47,6 +50,7 @@ pub struct Done {
     pub stopped: bool,
     /// To be removed once the answer is safe.
     pub partial: Option<PathBuf>,
+    pub trace: Attempt,
 }
 
 pub enum Answer {
@@ -73,6 +77,7 @@ pub struct Shared {
     /// Shortest time between two saves of a training run's state there.
     pub save_every: Duration,
     pub metrics: Metrics,
+    pub tracer: Tracer,
 }
 
 impl Shared {
@@ -123,10 +128,11 @@ fn work(queue: &Mutex<Receiver<Job>>, bench: Bench, done: &UnboundedSender<Done>
             Ok(queue) => queue.recv(),
             Err(_) => return,
         };
-        let Ok(job) = job else { return };
+        let Ok(mut job) = job else { return };
         job.begun.store(true, Ordering::Relaxed);
         shared.metrics.slots_busy.inc();
-        let ended = perform(&job, &bench);
+        let trace = std::mem::take(&mut job.trace);
+        let ended = perform(&job, trace, &bench);
         shared.metrics.slots_busy.dec();
         shared.metrics.ended(&job.sent.kind, &ended);
         if done.send(ended).is_err() {
@@ -135,7 +141,8 @@ fn work(queue: &Mutex<Receiver<Job>>, bench: Bench, done: &UnboundedSender<Done>
     }
 }
 
-fn perform(job: &Job, bench: &Bench) -> Done {
+fn perform(job: &Job, mut trace: Attempt, bench: &Bench) -> Done {
+    trace.begin("compute");
     let started = Instant::now();
     let partial = (job.sent.kind == "train").then(|| bench.shared.training_folder(job.lease.task));
     let begin = || match job.stop.load(Ordering::Relaxed) {
@@ -146,7 +153,11 @@ fn perform(job: &Job, bench: &Bench) -> Done {
         catch_unwind(AssertUnwindSafe(begin)).unwrap_or_else(|panic| Err(LabError::Torch(panic_text(&*panic))));
     let stopped = matches!(result, Err(LabError::Stopped));
     let result = result.map_err(|error| (failure(&error), super::fetch::chain(&error)));
-    Done { lease: job.lease, seconds: started.elapsed().as_secs_f64(), result, stopped, partial }
+    match &result {
+        Ok(_) => trace.begin("hand in"),
+        Err((_, why)) => trace.end(Ended::Badly(why)),
+    }
+    Done { lease: job.lease, trace, seconds: started.elapsed().as_secs_f64(), result, stopped, partial }
 }
 
 fn answer(job: &Job, bench: &Bench, partial: Option<&PathBuf>) -> Result<Answer, LabError> {

@@ -21,4 +21,5 @@ mod s3;
 mod secured;
 mod slurm;
 mod steering;
+mod traces;
 mod witnesses;

@@ -109,10 +109,10 @@ impl Core {
         // An answer over another grid of epsilons comes from another sweep, or from another revision of this one.
         let sweeps = self.ledger.sweep_count();
         let mut beside = Beside { others: self.keep(sweeps) > 1, checkpoints: HashMap::new() };
-        Some(grants.into_iter().filter_map(|grant| self.write_lease(grant, &mut beside)).collect())
+        Some(grants.into_iter().filter_map(|grant| self.write_lease(grant, &asked.worker, &mut beside)).collect())
     }
 
-    fn write_lease(&mut self, grant: Grant, beside: &mut Beside) -> Option<proto::Lease> {
+    fn write_lease(&mut self, grant: Grant, worker: &str, beside: &mut Beside) -> Option<proto::Lease> {
         let Grant { lease, sweep, keep, halvings, .. } = grant;
         let live = self.sweeps.get(&sweep)?;
         let question = live.question(lease.task)?;
@@ -135,8 +135,10 @@ impl Core {
                 }
             }
         }
-        let written = self.sweeps.get(&sweep)?.lease(lease, canonical, keep, checkpoint, known)?;
-        Some(proto::Lease { training, halvings, ..written })
+        let live = self.sweeps.get(&sweep)?;
+        let written = live.lease(lease, canonical, keep, checkpoint, known)?;
+        let traceparent = self.traces.leased(lease, live, worker);
+        Some(proto::Lease { training, halvings, traceparent, ..written })
     }
 
     fn checkpoint(&mut self, train: TaskKey, epoch: u32, beside: &mut Beside) -> String {
@@ -187,6 +189,7 @@ impl Core {
             .find_map(|effect| if let Effect::Verdict(verdict) = effect { Some(*verdict) } else { None })
             .unwrap_or(Verdict::Unwanted);
         self.metrics.verdict(verdict);
+        self.traces.answered(lease, verdict);
         let (task, attempt) = (lease.task.short(), lease.attempt);
         if verdict != Verdict::Accepted {
             tracing::info!(sweep, trial, task, attempt, worker, kind, verdict = ?verdict, "answer not needed");
@@ -228,6 +231,7 @@ impl Core {
             let written = self.ledger.store_log(lease.task, lease.attempt, log);
             self.keep(written);
         }
+        self.traces.failed(lease, failure, &message);
         self.step(Event::Fail { worker: worker.into(), lease, failure, message });
     }
 
