@@ -73,13 +73,30 @@ impl Slurm {
         String::from_utf8_lossy(&output.stdout).trim().into()
     }
 
-    /// Queues a job anew, and lets it begin at once: Slurm would wait for two minutes.
+    /// As [`Folder::wait_for_long`], and shows what Slurm and the jobs said when it never happens.
+    fn wait_for(&self, folder: &Folder, what: &str, mut condition: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !condition() {
+            if began.elapsed() > LONG {
+                let (queue, jobs) = (self.ask("squeue"), self.ask("scontrol show jobs"));
+                panic!("never happened: {what}\n{queue}\n{jobs}\n{}", logs(folder));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Queues a job anew, and lets it begin soon. Slurm would wait for two minutes: what it hears of a job's first run
+    /// once the second has begun ends the second. A few seconds are long enough here, after the first is gone.
     fn requeue(&self, folder: &Folder, job: &str) {
+        let state = || self.ask(&format!("squeue --noheader --jobs={job} --format=%T"));
         self.ask(&format!("scontrol requeue {job}"));
-        folder.wait_for("it is queued again", || {
-            self.ask(&format!("squeue --noheader --jobs={job} --format=%T")) == "PENDING"
+        self.wait_for(folder, "it is queued again", || state() == "PENDING");
+        std::thread::sleep(Duration::from_secs(5));
+        self.wait_for(folder, "it runs again", || {
+            self.ask(&format!("scontrol update JobId={job} StartTime=now"));
+            std::thread::sleep(Duration::from_secs(1));
+            state() != "PENDING"
         });
-        self.ask(&format!("scontrol update JobId={job} StartTime=now"));
     }
 
     fn has_ended(&self, job: &str) -> bool {
@@ -101,6 +118,12 @@ fn committed(folder: &Folder) -> usize {
     folder.log_lines("shared", &["\"committed\""]).len()
 }
 
+/// A client's command for a sweep whose coordinator is a job.
+fn client<'a>(command: &'a str, sweep: &'a str) -> [&'a str; 8] {
+    let (address, certs, name) = ("@shared/slurm/address", "shared/slurm/certs/client", "coordinator.epsweep.internal");
+    [command, sweep, "--to", address, "--tls-dir", certs, "--tls-name", name]
+}
+
 /// Everything that the jobs have written, for a test that has failed.
 fn logs(folder: &Folder) -> String {
     let Ok(files) = std::fs::read_dir(folder.path().join("shared/slurm/logs")) else { return "no logs".into() };
@@ -110,11 +133,7 @@ fn logs(folder: &Folder) -> String {
 }
 
 fn wait_for_the_end(folder: &Folder, slurm: &Slurm, job: &str) {
-    let began = Instant::now();
-    while !slurm.has_ended(job) {
-        assert!(began.elapsed() < LONG, "the sweep does not end:\n{}\n{}", slurm.ask("squeue"), logs(folder));
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    slurm.wait_for(folder, "the sweep ends", || slurm.has_ended(job));
 }
 
 #[test]
@@ -124,7 +143,12 @@ fn slurm_runs_a_sweep_and_neither_scancel_nor_requeue_changes_it() {
     folder.epsweep(&["run", "sweep.yaml", "--out", "calm"]).expect(0);
     let told = slurm.launch(&folder, &["--workers", "3", "--time", "10"]);
     let (coordinator, workers) = (told["coordinator"].to_string(), told["workers"][0].to_string());
-    folder.wait_for_long("a first answer", LONG, || committed(&folder) >= 1);
+    let registered = |worker: &str| !folder.log_lines("shared", &["\"worker registered\"", worker]).is_empty();
+    // Slurm takes its time to begin jobs. The sweep must not be over by then: whoever was first waits for the others.
+    slurm.wait_for(&folder, "the coordinator", || folder.epsweep(&client("pause", "slow")).code == Some(0));
+    slurm.wait_for(&folder, "all workers", || (0..3).all(|task| registered(&format!("slurm-{workers}-{task}-0"))));
+    folder.epsweep(&client("resume", "slow")).expect(0);
+    slurm.wait_for(&folder, "a first answer", || committed(&folder) >= 1);
     // Nobody else may read what the jobs are told, and none of it stands where ps shows it.
     let mode = |path: &str| {
         let path = folder.path().join("shared/slurm").join(path);
@@ -139,10 +163,14 @@ fn slurm_runs_a_sweep_and_neither_scancel_nor_requeue_changes_it() {
     let again = ["launch", "slurm", "sweep.yaml", "--out", "shared", "--workers", "1"];
     let again = slurm.command(&folder, &again).output().unwrap();
     assert_eq!(again.status.code(), Some(2), "a second coordinator in the same folder");
+    // The tasks at work are lost with their workers, and nobody takes another meanwhile.
+    folder.epsweep(&client("pause", "slow")).expect(0);
     slurm.ask(&format!("scancel {workers}_0"));
     slurm.requeue(&folder, &format!("{workers}_1"));
+    slurm.wait_for(&folder, "the worker is back", || registered(&format!("slurm-{workers}-1-1")));
+    folder.epsweep(&client("resume", "slow")).expect(0);
     let before = committed(&folder);
-    folder.wait_for_long("another answer", LONG, || committed(&folder) > before);
+    slurm.wait_for(&folder, "another answer", || committed(&folder) > before);
     slurm.requeue(&folder, &coordinator);
     wait_for_the_end(&folder, &slurm, &coordinator);
     assert!(folder.path().join("shared/report/curves.csv").exists(), "{}", logs(&folder));
@@ -150,10 +178,8 @@ fn slurm_runs_a_sweep_and_neither_scancel_nor_requeue_changes_it() {
     // Who worked, and that the jobs were really disturbed.
     let left = folder.log_lines("shared", &["\"worker left\""]);
     assert!(left.iter().any(|line| line.contains(&format!("slurm-{workers}-0-0"))), "{left:?}");
-    let registered = folder.log_lines("shared", &["\"worker registered\""]);
-    assert!(registered.iter().any(|line| line.contains(&format!("slurm-{workers}-1-1"))), "{registered:?}");
     assert!(folder.log_lines("shared", &["\"listening\""]).len() >= 2, "the coordinator began twice");
-    folder.wait_for_long("all workers leave by themselves", LONG, || slurm.has_ended(&workers));
+    slurm.wait_for(&folder, "all workers leave by themselves", || slurm.has_ended(&workers));
 }
 
 #[test]
@@ -169,7 +195,7 @@ fn slurm_is_asked_for_workers_while_tasks_wait() {
     let submitted = folder.log_lines("shared", &["\"workers submitted\""]);
     assert!(!submitted.is_empty(), "{}", logs(&folder));
     assert!(submitted.iter().all(|line| line.contains("\"jobs\":1")), "one may wait at a time: {submitted:?}");
-    folder.wait_for_long("all workers leave by themselves", LONG, || slurm.ask("squeue --noheader").is_empty());
+    slurm.wait_for(&folder, "all workers leave by themselves", || slurm.ask("squeue --noheader").is_empty());
 }
 
 #[test]
@@ -177,18 +203,14 @@ fn slurm_jobs_with_a_minute_left_take_only_short_tasks() {
     let Some(slurm) = Slurm::start() else { return };
     let folder = Folder::with(ONE_SHORT_ONE_LONG);
     slurm.launch(&folder, &["--workers", "1", "--time", "1", "--coordinator-time", "10"]);
-    folder.wait_for_long("the short trial", LONG, || committed(&folder) == 2);
-    let why = || {
-        let access = ["--to", "@shared/slurm/address", "--tls-dir", "shared/slurm/certs/client"];
-        let name = ["--tls-name", "coordinator.epsweep.internal"];
-        folder.epsweep(&[&["why", "times"], &access[..], &name].concat()).expect(0).stdout
-    };
-    folder.wait_for("why", || why().contains("waits for a worker with more time: it needs"));
+    slurm.wait_for(&folder, "the short trial", || committed(&folder) == 2);
+    let why = || folder.epsweep(&client("why", "times")).expect(0).stdout;
+    slurm.wait_for(&folder, "why", || why().contains("waits for a worker with more time: it needs"));
     eprintln!("{}", why());
     assert!(logs(&folder).contains("this job's time is limited seconds="), "{}", logs(&folder));
     let leased = folder.log_lines("shared", &["\"leased\""]);
     assert_eq!(leased.len(), 2, "the training run of an hour was never leased: {leased:?}");
-    folder.wait_for_long("the worker leaves before its time is over", LONG, || {
+    slurm.wait_for(&folder, "the worker leaves before its time is over", || {
         !folder.log_lines("shared", &["\"worker left\""]).is_empty()
     });
     assert!(logs(&folder).contains("the time of this worker is over: leaving"), "{}", logs(&folder));

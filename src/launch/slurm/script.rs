@@ -118,7 +118,8 @@ fn workers(launch: &Launch, folder: &Folder) -> String {
     write!(
         text,
         "{}\
-         if [ -e {ended} ]; then\n    \
+         ended={ended}\n\
+         if [ -e \"$ended\" ]; then\n    \
              echo 'epsweep: the sweep has ended'\n    \
              exit 0\n\
          fi\n\
@@ -135,11 +136,17 @@ fn workers(launch: &Launch, folder: &Folder) -> String {
     text
 }
 
-/// Starts a program and stays until it has ended: what Slurm sends to the job is passed on to it.
+/// Starts a program and stays until it has ended: what Slurm sends to the job is passed on to it. One that waits for a
+/// coordinator would wait in vain once that has left its mark, `$ended`: it is told to leave.
 const RUN: &str = "\
 run() {
     \"$@\" &
     child=$!
+    [ -z \"$ended\" ] || {
+        until [ -e \"$ended\" ] || ! kill -0 \"$child\" 2>/dev/null; do sleep 2; done
+        sleep 5
+        kill -TERM \"$child\" 2>/dev/null
+    } &
     trap 'kill -TERM \"$child\" 2>/dev/null' TERM
     trap 'warned=yes; kill -USR1 \"$child\" 2>/dev/null' USR1
     while :; do
@@ -171,7 +178,7 @@ fn head(launch: &Launch, request: &Request, (name, log, warned): (&str, &str, bo
          {signal}\
          {setup}\
          export OMP_NUM_THREADS=1\n\
-         warned= code=0\n\
+         warned= code=0 ended=\n\
          {RUN}",
         directive(&format!("--job-name={name}")),
         directive(&format!("--output={log}")),
