@@ -62,6 +62,14 @@ enum Ending {
     Refused,
 }
 
+impl Args {
+    /// Where all are on one machine, a file that is missing now is missing in a second: whoever waits hears it at once.
+    fn settings(&self) -> Settings {
+        let usual = Settings::default();
+        Settings { retry_ms: if self.elsewhere.listen.is_some() { usual.retry_ms } else { 0 }, ..usual }
+    }
+}
+
 pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     if args.workers == Some(0) {
         let help = "--listen takes workers that others start";
@@ -74,7 +82,8 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     // Workers from elsewhere may have outlived the process before this one.
     let recovery = if args.elsewhere.listen.is_some() { Recovery::Resume } else { Recovery::Fresh };
     let place = Place::open(args.artifacts.as_deref()).await.map_err(Failure::usage)?;
-    let (core, mut notices) = open(&dir, &place, recovery, Settings::default(), (&output, output.level(true)))?;
+    let settings = args.settings();
+    let (core, mut notices) = open(&dir, &place, recovery, settings, (&output, output.level(true)))?;
     let _page = super::serve::show_metrics(&core, &args.metrics).await?;
     let tracer = super::serve::send_traces(&core, &args.traces).await?;
     core.keep_given(&prepared).await.map_err(|error| Failure::internal(miette::Report::msg(error)))?;

@@ -34,6 +34,10 @@ pub struct Args {
     /// counted [default: a twentieth of its tasks, at least 10]
     #[arg(long, value_name = "TASKS")]
     failure_budget: Option<u32>,
+    /// A task that failed for a reason that may pass, wherever it could be tried, waits so long for its first retry, and
+    /// four times as long for each further one
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=3600))]
+    retry_delay: u64,
     #[command(flatten)]
     metrics: MetricsAddress,
     #[command(flatten)]
@@ -46,7 +50,12 @@ pub struct Args {
 
 pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
     let access = Access::from_files(args.token_file.as_deref(), args.tls_dir.as_deref()).map_err(Failure::usage)?;
-    let settings = Settings { lease_ms: args.lease * 1000, failure_budget: args.failure_budget, ..Settings::default() };
+    let settings = Settings {
+        lease_ms: args.lease * 1000,
+        failure_budget: args.failure_budget,
+        retry_ms: args.retry_delay * 1000,
+        ..Settings::default()
+    };
     let place = Place::open(args.artifacts.as_deref()).await.map_err(Failure::usage)?;
     let (core, mut notices) = open(&args.state, &place, Recovery::Resume, settings, (&output, output.level(false)))?;
     let artifacts = place.mark().await.map_err(Failure::usage)?;

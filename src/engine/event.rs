@@ -156,7 +156,9 @@ impl Failure {
     pub fn retries(self) -> Option<u32> {
         match self {
             Failure::Diverged => Some(0),
-            Failure::BadInput | Failure::Bug => Some(2),
+            Failure::Bug => Some(2),
+            // With the rests between them, a minute and a half: file servers come back.
+            Failure::BadInput => Some(4),
             // Each with half the batch of the one before, see `Grant::halvings`.
             Failure::OutOfMemory => Some(4),
             Failure::LostWorker => Some(8),

@@ -308,6 +308,9 @@ impl Engine {
         self.correct_share_by_clock(lease, now);
         let wanting = if fatal && !failure.is_deterministic() { self.sweeps_of(id) } else { Vec::new() };
         self.record(Record::Failed { lease, worker, failure, message, fatal }, now, out);
+        if !fatal {
+            self.rest(id, failure, now);
+        }
         if let Some(held) = self.leases.get(&id).filter(|_| failure.is_deterministic()) {
             let lease = Lease { attempt: held.attempt, ..lease };
             self.record(Record::Released { lease, why: "another copy of it has failed for good".into() }, now, out);

@@ -21,6 +21,7 @@ mod event;
 mod leases;
 mod progress;
 mod ready;
+mod rests;
 mod shares;
 mod stragglers;
 mod suspects;
@@ -69,11 +70,13 @@ pub struct Settings {
     /// A sweep pauses itself when more than this many of its tasks have failed for good, diverged ones
     /// not counted. `None`: a twentieth of its tasks, and at least 10.
     pub failure_budget: Option<u32>,
+    /// A task that has failed wherever it could be tried waits so long for its first retry, see rests.rs.
+    pub retry_ms: Millis,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { lease_ms: 30_000, prefetch_seconds: 0.5, failure_budget: None }
+        Settings { lease_ms: 30_000, prefetch_seconds: 0.5, failure_budget: None, retry_ms: 1_000 }
     }
 }
 
@@ -93,6 +96,8 @@ pub struct Engine {
     stragglers: Vec<Lease>,
     /// Workers whose attempt at a task failed in a way that may be their own fault.
     blamed: HashMap<TaskId, Vec<WorkerId>>,
+    /// Until when tasks wait for their next attempt where one has failed.
+    rests: HashMap<TaskId, Millis>,
     /// Who else may still answer: the workers whose lease on a task has ended, each with the last
     /// attempt it was given. Forgotten once an evaluation is answered.
     given: HashMap<TaskId, Vec<(WorkerId, u32)>>,
@@ -121,6 +126,7 @@ impl Engine {
             copies: BTreeMap::new(),
             stragglers: Vec::new(),
             blamed: HashMap::new(),
+            rests: HashMap::new(),
             given: HashMap::new(),
             workers: BTreeMap::new(),
             sweeps: BTreeMap::new(),
@@ -162,6 +168,7 @@ impl Engine {
             Event::Tick => {
                 self.expire(now, &mut out);
                 self.end_suspensions(now, &mut out);
+                self.end_rests(now, &mut out);
                 self.find_stragglers(&mut out);
             }
             Event::Drain => self.draining = true,

@@ -71,14 +71,16 @@ impl Engine {
         self.workers.get(name).is_some_and(suspended) && self.workers.values().any(|worker| !suspended(worker))
     }
 
-    /// Whether a task is for this worker: it can finish it, and has not failed at it, or there is nobody else to try.
+    /// Whether a task is for this worker: it can finish it, and has not failed at it, or there is nobody else to try and
+    /// the task has rested.
     pub(super) fn may_try(&self, name: &WorkerId, id: TaskId) -> bool {
         if !self.finishes(name, id) {
             return false;
         }
         match self.blamed.get(&id) {
             Some(blamed) if blamed.contains(name) => {
-                !self.workers.keys().any(|other| !blamed.contains(other) && !self.is_set_aside(other))
+                let other = |other: &WorkerId| !blamed.contains(other) && !self.is_set_aside(other);
+                self.rests_for(id).is_none() && !self.workers.keys().any(other)
             }
             _ => true,
         }

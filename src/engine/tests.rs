@@ -52,7 +52,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        Bench { engine: Engine::new(Settings::default()), now: 0, ledger: Vec::new() }
+        // Retries come at once, where a scenario is not about their rests.
+        Bench::with(Settings { retry_ms: 0, ..Settings::default() })
+    }
+
+    fn with(settings: Settings) -> Bench {
+        Bench { engine: Engine::new(settings), now: 0, ledger: Vec::new() }
     }
 
     fn apply(&mut self, event: Event) -> Vec<Effect> {
@@ -173,44 +178,6 @@ fn a_heartbeat_keeps_a_lease_alive() {
         bench.apply(Event::Tick);
     }
     assert_eq!(bench.engine.progress(1).unwrap().train.of(Status::Leased), 1);
-}
-
-#[test]
-fn divergence_is_final_at_once_and_takes_its_evaluations_along() {
-    let mut bench = Bench::new();
-    bench.apply(small_sweep(1));
-    bench.register("a");
-    let lease = bench.acquire("a", 1)[0];
-    let effects = bench.fail("a", lease, Failure::Diverged);
-    assert!(effects.contains(&Effect::Finished(1)), "one bad trial does not hold the sweep up");
-    let progress = bench.engine.progress(1).unwrap();
-    assert_eq!((progress.train.of(Status::Failed), progress.evaluate.of(Status::Skipped)), (1, 2));
-}
-
-#[test]
-fn a_bug_is_tried_again_twice_and_a_new_submission_starts_afresh() {
-    let mut bench = Bench::new();
-    bench.apply(small_sweep(1));
-    bench.register("a");
-    for request in 1..=3 {
-        let lease = bench.acquire("a", request)[0];
-        bench.fail("a", lease, Failure::Bug);
-    }
-    assert_eq!(bench.acquire("a", 4), []);
-    bench.apply(small_sweep(2));
-    assert_eq!(bench.acquire("a", 5)[0].attempt, 4, "attempts never repeat");
-}
-
-#[test]
-fn preemption_is_nobodys_fault() {
-    let mut bench = Bench::new();
-    bench.apply(small_sweep(1));
-    bench.register("a");
-    for request in 1..=50 {
-        let lease = bench.acquire("a", request)[0];
-        bench.fail("a", lease, Failure::Preempted);
-    }
-    assert_eq!(bench.acquire("a", 51).len(), 1);
 }
 
 #[test]
@@ -450,23 +417,6 @@ fn a_revoked_lease_is_nobodys_and_no_failure() {
     bench.apply(small_sweep(2));
     assert_eq!(bench.acquire("a", 2), [Lease { attempt: 2, ..lease }], "wanted again, and free at once");
     assert!(!bench.ledger.iter().any(|record| matches!(record, Record::Failed { .. })));
-}
-
-#[test]
-fn every_kind_of_failure_has_its_own_budget() {
-    let mut bench = Bench::new();
-    bench.apply(small_sweep(1));
-    for request in 1..=3 {
-        bench.register("a");
-        bench.acquire("a", request);
-        bench.apply(Event::Lost { worker: worker("a") });
-    }
-    bench.register("a");
-    for request in 1..=2 {
-        let lease = bench.acquire("a", request)[0];
-        bench.fail("a", lease, Failure::OutOfMemory);
-    }
-    assert_eq!(bench.acquire("a", 3).len(), 1, "three lost workers do not make two full memories fatal");
 }
 
 #[test]

@@ -37,6 +37,10 @@ pub enum Why {
         needed: u64,
         most: u64,
     },
+    /// It has failed wherever it could be tried, and is tried again in so many seconds.
+    Rests {
+        seconds: u64,
+    },
     /// Its turn will come: every slot is taken, or workers are about to ask.
     Queued,
 }
@@ -91,9 +95,12 @@ impl Engine {
             Status::Ready if self.draining => Why::Draining,
             Status::Ready if self.sweeps_of(id).iter().all(|sweep| self.sweeps[sweep].paused) => Why::Paused,
             Status::Ready if self.workers.is_empty() => Why::NoWorker,
-            Status::Ready => match self.lacks_time(id) {
-                Some((needed, most)) => Why::NoTime { needed, most },
-                None => Why::Queued,
+            Status::Ready => match (self.lacks_time(id), self.rests_for(id)) {
+                (Some((needed, most)), _) => Why::NoTime { needed, most },
+                (None, Some(rest)) if !self.workers.keys().any(|worker| self.may_try(worker, id)) => {
+                    Why::Rests { seconds: rest.div_ceil(1000) }
+                }
+                _ => Why::Queued,
             },
         }
     }

@@ -67,7 +67,7 @@ evaluate: {epsilons: [0, 0.1], attacks: [fgsm]}
     );
     let (data, away) = (folder.path().join("data.npz"), folder.path().join("away.npz"));
     std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/numpy.npz"), &data).unwrap();
-    let (_coordinator, address) = folder.serve(&["--failure-budget", "0"]);
+    let (_coordinator, address) = folder.serve(&["--failure-budget", "0", "--retry-delay", "0"]);
     let steer = |verb: &[&str]| folder.epsweep(&[verb, &["--to", &address]].concat());
     steer(&["submit", "sweep.yaml"]).expect(0);
     std::fs::rename(&data, &away).unwrap();

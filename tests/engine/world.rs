@@ -16,7 +16,7 @@ use epsweep::plan::TaskKey;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A small budget: sweeps are to pause themselves.
-const SETTINGS: Settings = Settings { lease_ms: 30_000, prefetch_seconds: 0.5, failure_budget: Some(0) };
+const SETTINGS: Settings = Settings { lease_ms: 30_000, prefetch_seconds: 0.5, failure_budget: Some(0), retry_ms: 500 };
 
 /// A sweep as the ledger remembers it.
 #[derive(Debug, Clone)]

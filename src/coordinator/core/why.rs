@@ -183,6 +183,10 @@ impl Core {
             Why::NoTime { needed, most } => format!(
                 "waits for a worker with more time: it needs {needed} s, and no worker has more than {most} s left before it must leave"
             ),
+            Why::Rests { seconds } => format!(
+                "failed, and is tried again in {seconds} s: no other worker could try it; `epsweep logs {name} {}` shows why",
+                task.short()
+            ),
             Why::Queued => match self.engine.queue_position(id, task).filter(|_| exact) {
                 Some(ahead) => format!("is queued: {ahead} tasks of its sweep come first"),
                 None => "is queued for a slot".into(),
@@ -241,6 +245,7 @@ fn code(why: &Why) -> &'static str {
         Why::Draining => "draining",
         Why::NoWorker => "no_worker",
         Why::NoTime { .. } => "no_time",
+        Why::Rests { .. } => "rests",
         Why::Queued => "queued",
     }
 }

@@ -1,4 +1,4 @@
-//! Scenarios of bad workers, poison tasks, and sweeps in which too much fails.
+//! Scenarios of failures: their budgets, bad workers, poison tasks, and sweeps in which too much fails.
 
 use super::*;
 
@@ -62,6 +62,29 @@ fn a_worker_that_fails_everything_is_set_aside_and_later_forgiven() {
 }
 
 #[test]
+fn a_task_that_failed_everywhere_rests_longer_each_time() {
+    let mut bench = Bench::with(Settings::default());
+    bench.apply(train_only(1, vec![1, 5]));
+    bench.register("a");
+    bench.register("b");
+    let lease = bench.acquire("a", 1)[0];
+    bench.fail("a", lease, Failure::BadInput);
+    let lease = bench.acquire("b", 1)[0]; // it has not tried, and need not wait
+    bench.fail("b", lease, Failure::BadInput);
+    for (request, rest) in [(2, 4), (3, 16), (4, 64)] {
+        assert_eq!(bench.engine.why_of(1, key(1)), Some(Why::Rests { seconds: rest }));
+        assert_eq!((bench.acquire("a", request), bench.acquire("b", request)), (vec![], vec![]));
+        bench.now += rest * SECOND - 1;
+        assert_eq!(bench.acquire("a", request), []);
+        bench.now += 1;
+        assert!(bench.apply(Event::Tick).contains(&Effect::Wake), "workers wait for it");
+        let lease = bench.acquire("a", request)[0];
+        bench.fail("a", lease, Failure::BadInput);
+    }
+    assert_eq!(bench.engine.progress(1).unwrap().train.of(Status::Failed), 1);
+}
+
+#[test]
 fn where_every_worker_fails_nobody_is_set_aside() {
     let mut bench = Bench::new();
     bench.apply(runs(3));
@@ -79,9 +102,9 @@ fn a_sweep_in_which_too_much_fails_pauses_itself_until_a_person_has_looked() {
     bench.apply(runs(40));
     bench.register("a");
     let mut request = 0;
-    let mut fail_one = |bench: &mut Bench, failure| {
+    let mut fail_one = |bench: &mut Bench, failure: Failure| {
         let mut effects = Vec::new();
-        for _ in 0..=if failure == Failure::Diverged { 0 } else { 2 } {
+        for _ in 0..=failure.retries().unwrap() {
             request += 1;
             let lease = bench.acquire("a", request)[0];
             effects.extend(bench.fail("a", lease, failure));
@@ -113,4 +136,59 @@ fn a_task_that_needs_too_much_memory_is_told_to_halve_its_batches() {
         bench.fail("a", grant.lease, Failure::OutOfMemory);
     }
     assert_eq!(bench.engine.progress(1).unwrap().train.of(Status::Failed), 1);
+}
+
+#[test]
+fn divergence_is_final_at_once_and_takes_its_evaluations_along() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    let lease = bench.acquire("a", 1)[0];
+    let effects = bench.fail("a", lease, Failure::Diverged);
+    assert!(effects.contains(&Effect::Finished(1)), "one bad trial does not hold the sweep up");
+    let progress = bench.engine.progress(1).unwrap();
+    assert_eq!((progress.train.of(Status::Failed), progress.evaluate.of(Status::Skipped)), (1, 2));
+}
+
+#[test]
+fn a_bug_is_tried_again_twice_and_a_new_submission_starts_afresh() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    for request in 1..=3 {
+        let lease = bench.acquire("a", request)[0];
+        bench.fail("a", lease, Failure::Bug);
+    }
+    assert_eq!(bench.acquire("a", 4), []);
+    bench.apply(small_sweep(2));
+    assert_eq!(bench.acquire("a", 5)[0].attempt, 4, "attempts never repeat");
+}
+
+#[test]
+fn preemption_is_nobodys_fault() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    bench.register("a");
+    for request in 1..=50 {
+        let lease = bench.acquire("a", request)[0];
+        bench.fail("a", lease, Failure::Preempted);
+    }
+    assert_eq!(bench.acquire("a", 51).len(), 1);
+}
+
+#[test]
+fn every_kind_of_failure_has_its_own_budget() {
+    let mut bench = Bench::new();
+    bench.apply(small_sweep(1));
+    for request in 1..=3 {
+        bench.register("a");
+        bench.acquire("a", request);
+        bench.apply(Event::Lost { worker: worker("a") });
+    }
+    bench.register("a");
+    for request in 1..=2 {
+        let lease = bench.acquire("a", request)[0];
+        bench.fail("a", lease, Failure::OutOfMemory);
+    }
+    assert_eq!(bench.acquire("a", 3).len(), 1, "three lost workers do not make two full memories fatal");
 }

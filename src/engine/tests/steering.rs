@@ -133,11 +133,11 @@ fn everything_that_does_not_run_says_what_it_waits_for() {
     bench.commit("a", train);
     assert_eq!(why(&bench, 1), Why::Answered);
     assert_eq!(bench.engine.queue_position(1, key(3)), Some(1));
-    for request in 2..=4 {
+    for request in 2..=6 {
         let lease = bench.acquire("a", request)[0];
         bench.fail("a", lease, Failure::BadInput);
     }
-    let failures = vec![(Failure::BadInput, 3)];
+    let failures = vec![(Failure::BadInput, 5)];
     assert_eq!(why(&bench, 2), Why::Quarantined { diverged: false, failures });
     bench.apply(Event::Cancel(1));
     assert_eq!(why(&bench, 3), Why::Cancelled);

@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tempfile::TempDir;
 
+/// Retries come at once.
+const SETTINGS: Settings = Settings { lease_ms: 30_000, prefetch_seconds: 0.5, failure_budget: None, retry_ms: 0 };
+
 /// Two configurations, two seeds, two epochs, two attacks, one of them in three shards.
 pub const YAML: &str = "
 name: story
@@ -60,7 +63,7 @@ impl Story {
             ledger: Ledger::open(dir.path()).unwrap(),
             plan: Plan::new(Arc::new(sweep), data).unwrap(),
             sweep: 0,
-            engine: Engine::new(Settings::default()),
+            engine: Engine::new(SETTINGS),
             now: 0,
             request: 0,
             _dir: dir,
@@ -213,7 +216,7 @@ impl Story {
 
     /// The statuses in an engine that knows the ledger alone.
     pub fn recovered_statuses(&self) -> BTreeMap<TaskKey, Status> {
-        let mut engine = Engine::new(Settings::default());
+        let mut engine = Engine::new(SETTINGS);
         self.ledger.replay(|record| engine.replay(&record, 0)).unwrap();
         engine.apply(self.admission(false), 0);
         engine.sanity_check();
