@@ -7,7 +7,7 @@ use crate::engine::Settings;
 use crate::proto;
 use crate::proto::client_service_server::ClientServiceServer;
 use crate::proto::worker_service_server::WorkerServiceServer;
-use crate::transport::{Access, Guard, limits, listen};
+use crate::transport::{Access, Faults, Guard, limits, listen};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -107,6 +107,7 @@ async fn serve(
         .max_concurrent_streams(limits::STREAMS)
         .max_connection_age(limits::CONNECTION_AGE)
         .layer(guard)
+        .layer(Faults::from_env())
         .add_service(health_service)
         .add_service(reflection)
         .add_service(workers)

@@ -108,7 +108,7 @@ fn random_kills_lose_nothing_and_repeat_nothing() {
 }
 
 /// In the ledger's own history no task is committed twice, and none has failed.
-fn committed_once(folder: &Folder) {
+pub fn committed_once(folder: &Folder) {
     let ledger = rusqlite::Connection::open(folder.path().join("state/ledger.sqlite")).unwrap();
     let count = |sql: &str| ledger.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     let twice =

@@ -8,6 +8,7 @@ mod chaos;
 mod data;
 mod devices;
 mod distributed;
+mod faults;
 mod given;
 mod harness;
 mod hosts;
