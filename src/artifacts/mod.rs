@@ -7,9 +7,11 @@
 mod bucket;
 mod place;
 mod reach;
+mod trim;
 
 pub use bucket::{Bucket, BucketError, Listed};
 pub use place::{Place, PlaceError};
+pub use trim::trim;
 
 use std::fs;
 use std::io::{self, Write};

@@ -20,6 +20,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// Of the default cache, in GiB.
+const CACHE_SIZE: u64 = 20;
+
 /// Joins a coordinator and computes what it is leased, until it is told to leave.
 #[derive(Debug, Parser)]
 #[command(name = "epsweep-worker", version, max_term_width = 100, after_help = AFTER_HELP)]
@@ -36,6 +39,10 @@ struct Cli {
     /// Where checkpoints and unfinished training runs are kept [default: ~/.cache/epsweep/worker]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Bound on the checkpoints and witnesses kept there, in GiB; those not used for longest go [default: 20 for the
+    /// default folder, none for another]
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    cache_size: Option<u64>,
     /// The folder or s3://BUCKET/PREFIX of the coordinator's --artifacts, if this machine can reach it: artifacts then
     /// do not travel through the coordinator
     #[arg(long, value_name = "PLACE", env = "EPSWEEP_ARTIFACTS")]
@@ -121,6 +128,7 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         host,
         slots: cli.slots.unwrap_or(devices.all.len() as u32),
         devices,
+        cache_size: cli.cache_size.or(cli.cache.is_none().then_some(CACHE_SIZE)).map(|size| size << 30),
         cache: cli.cache.unwrap_or_else(default_cache),
         place: Place::open(cli.artifacts.as_deref()).await.map_err(Failure::usage)?,
         credentials: Credentials::load(&cli.proof, Role::Worker).map_err(Failure::usage)?,

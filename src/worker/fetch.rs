@@ -46,7 +46,10 @@ impl Fetches {
 /// When the coordinator does not have it or cannot be reached.
 pub async fn artifact(link: &Link, cache: &Store, id: &ArtifactId) -> Result<(), FetchError> {
     match cache.bring(id).await {
-        Ok(_) => return Ok(()),
+        Ok(_) => {
+            cache.note_use(id);
+            return Ok(());
+        }
         // The coordinator has it trained anew where it is gone, and says so where the bucket is away.
         Err(error) if cache.bucket().is_some() => tracing::debug!(%error, %id, "asking the coordinator"),
         Err(_) => {}

@@ -12,8 +12,10 @@
 mod answers;
 mod asking;
 mod audit;
+mod cache;
 pub mod cli;
 mod device;
+mod error;
 mod fetch;
 mod handin;
 mod limit;
@@ -25,5 +27,6 @@ mod slots;
 mod traces;
 mod training;
 
+pub use error::WorkerError;
 pub use link::LinkError;
-pub use run::{Options, WorkerError, run};
+pub use run::{Options, run};

@@ -2,7 +2,9 @@
 
 use super::answers::Answers;
 use super::asking::{Asking, Want};
+use super::cache;
 use super::device::Devices;
+use super::error::WorkerError;
 use super::fetch::{self, DataCache, Fetches};
 use super::link::{Identity, Link, LinkError, bounded, parse_leases};
 use super::metrics::{Metrics, Now};
@@ -10,12 +12,12 @@ use super::post::Post;
 use super::slots::{self, Done, Job, Shared};
 use super::traces::Attempt;
 use crate::lab::TRAINING_INTERVAL;
-use epsweep::artifacts::{ArtifactError, ArtifactId, Place, PlaceError, Store};
+use epsweep::artifacts::{ArtifactId, Place, Store};
 use epsweep::engine::{Failure, Lease};
 use epsweep::plan::TaskKey;
 use epsweep::proto::{self, AcquireRequest, AcquireResponse, FailRequest, FailureKind, HeartbeatRequest, LeaveRequest};
 use epsweep::telemetry;
-use epsweep::telemetry::metrics::{MetricFamily, Page, PageError};
+use epsweep::telemetry::metrics::{MetricFamily, Page};
 use epsweep::telemetry::traces::{Ended, Tracer};
 use epsweep::transport::Credentials;
 use std::collections::HashMap;
@@ -46,6 +48,8 @@ pub struct Options {
     pub slots: u32,
     /// Checkpoints and unfinished training runs.
     pub cache: PathBuf,
+    /// Bytes that its checkpoints and witnesses may take.
+    pub cache_size: Option<u64>,
     /// Where the coordinator keeps its artifacts, if this worker reaches it by itself.
     pub place: Place,
     pub credentials: Credentials,
@@ -62,30 +66,6 @@ pub struct Options {
     pub metrics: Option<String>,
     /// Takes the spans of tasks.
     pub tracer: Tracer,
-}
-
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum WorkerError {
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Link(#[from] LinkError),
-    #[error(transparent)]
-    #[diagnostic(help("--cache DIR names another folder"))]
-    Cache(#[from] ArtifactError),
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Place(#[from] PlaceError),
-    #[error("{place} is not where the coordinator keeps its artifacts")]
-    #[diagnostic(help(
-        "name the folder or bucket of `epsweep serve --artifacts` as this machine sees it; is the folder shared with this machine? Without --artifacts they travel through the coordinator"
-    ))]
-    NotShared { place: Place },
-    #[error("cannot keep answers in {cache}", cache = .cache.display())]
-    #[diagnostic(help("--cache DIR names another folder, --name another worker"))]
-    Answers { cache: PathBuf, source: std::io::Error },
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Metrics(#[from] PageError),
 }
 
 /// One lease, as the slot that works on it and the heartbeats share it.
@@ -202,6 +182,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
     });
     let answers = Answers::open(&options.cache, &options.name)
         .map_err(|source| WorkerError::Answers { cache: options.cache.clone(), source })?;
+    // What lies in a folder that others share is not this worker's to remove.
+    let bound = options.cache_size.filter(|_| !matches!(options.place, Place::Folder(_)));
+    let _bound = cache::keep_within(bound, &shared.checkpoints, &options.cache);
     let (done, mut finished) = unbounded_channel();
     let jobs = slots::start(options.slots, &options.devices, &shared, &done);
     let worker = Worker {
