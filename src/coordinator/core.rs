@@ -21,7 +21,7 @@ use handle::{Queued, Reply};
 use space::Waiting;
 
 use super::live::{Fatal, LiveSweep};
-use super::log::remember;
+use super::log::{Round, remember};
 use super::metrics::Metrics;
 use super::traces::Traces;
 use crate::artifacts::{ArtifactError, Store};
@@ -42,7 +42,7 @@ const TICK_AT_LAST: Millis = 5_000;
 /// At most this many requests share one commit, and for no longer are they taken, so that the first need not wait
 /// for a flood: one of them may hand thousands of answers in.
 const GROUP: usize = 4096;
-const GROUP_TIME: Duration = Duration::from_millis(20);
+const GROUP_TIME: Duration = Duration::from_millis(50);
 
 /// Something the program around the coordinator may act on.
 #[derive(Debug)]
@@ -79,6 +79,8 @@ pub struct Core {
     waiting: Option<Waiting>,
     /// No lease is granted and workers are told to leave.
     draining: bool,
+    /// Lines of the log in this round.
+    pub(super) said: Round,
     pub(super) metrics: Arc<Metrics>,
     traces: Traces,
 }
@@ -140,6 +142,7 @@ impl Core {
             broken: None,
             waiting: None,
             draining: false,
+            said: Round::default(),
             metrics: metrics.clone(),
             traces: Traces::default(),
         };
@@ -164,7 +167,11 @@ impl Core {
             let round = Instant::now();
             self.clock.advance(self.waiting.is_some());
             // What waits in the queue may be a sign of life: time passes only when that has been heard.
-            let (replies, heard_all) = in_bulk(|| self.answer_group(first, queue));
+            let (replies, heard_all) = in_bulk(|| {
+                let answered = self.answer_group(first, queue);
+                self.log_round();
+                answered
+            });
             let overdue = self.now() >= last_tick + TICK_AT_LAST;
             if self.waiting.is_none() && self.now() >= last_tick + TICK.as_millis() as Millis && (heard_all || overdue)
             {

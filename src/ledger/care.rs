@@ -315,13 +315,14 @@ impl Ledger {
         let names: Vec<&str> = columns.iter().map(|(name, ..)| name.as_str()).collect();
         let (list, values) = (names.join(", "), vec!["?"; names.len()].join(", "));
         let insert = format!("INSERT OR REPLACE INTO {table} ({list}) VALUES ({values})");
-        let first = columns.iter().position(|(.., pk)| *pk == 1).unwrap_or(0);
+        let keyed = if there.is_empty() { columns.clone() } else { there };
+        let keys: Vec<&str> = keyed.iter().filter(|(.., pk)| *pk > 0).map(|(name, ..)| name.as_str()).collect();
+        let first = names.iter().position(|name| Some(name) == keys.first()).unwrap_or(0);
         let mut copy = Copy { ledger: self, source, insert, columns: names.len(), key: first, last: None };
         let select = format!("SELECT {list} FROM {table}");
         let incomplete = !copy.rows(&select)?;
         if incomplete {
             // From both ends up to the damage, and then what stands between.
-            let keys: Vec<&str> = columns.iter().filter(|(.., pk)| *pk > 0).map(|(name, ..)| name.as_str()).collect();
             let backwards: Vec<String> = keys.iter().map(|key| format!("{key} DESC")).collect();
             copy.rows(&format!("{select} ORDER BY {}", keys.join(", ")))?;
             let low = copy.last.take();

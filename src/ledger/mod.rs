@@ -3,7 +3,7 @@
 //! One process writes (held by a lock file); it groups whatever arrived together into one
 //! transaction, and no answer leaves the coordinator before that is on disk. On start the history
 //! is replayed through the engine's own transition, so a killed run goes on where it was.
-//! Reports read the same file, also while a sweep runs. The schema is src/ledger/schema.sql, additions.sql, v2.sql and v3.sql.
+//! Reports read the same file, also while a sweep runs. The schema is src/ledger/schema.sql, additions.sql and v2.sql to v4.sql.
 //!
 //! Every record and every answer carries a checksum. A damaged row is dropped with a line in the log and in the
 //! table `damage`, and what it said is computed again; a damaged page ends the start, with a remedy.
@@ -35,7 +35,7 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 /// The schema this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum LedgerError {
@@ -123,7 +123,7 @@ impl Ledger {
         connection
             .execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-                 PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 8000;",
+                 PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 16000;",
             )
             .map_err(fails)?;
         schema::prepare(&connection).map_err(fails)?;

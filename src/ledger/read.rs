@@ -303,7 +303,9 @@ impl Ledger {
     /// When SQLite fails.
     pub fn costs(&self) -> Result<Vec<Cost>, LedgerError> {
         let query = || -> rusqlite::Result<Vec<Cost>> {
-            let sql = "SELECT task, attempt, kind, worker, seconds, forwards, backwards, examples FROM costs";
+            // An attempt is answered once; what was copied from a damaged ledger may stand here twice.
+            let sql = "SELECT task, attempt, kind, worker, seconds, forwards, backwards, examples FROM costs
+                       GROUP BY task, attempt";
             let mut statement = self.connection.prepare(sql)?;
             let rows = statement.query_map([], |row| {
                 Ok(Cost {

@@ -11,6 +11,7 @@ const VERSION_1: &str = include_str!("schema.sql");
 const ADDITIONS: &str = include_str!("additions.sql");
 const VERSION_2: &str = include_str!("v2.sql");
 const VERSION_3: &str = include_str!("v3.sql");
+const VERSION_4: &str = include_str!("v4.sql");
 
 impl Ledger {
     /// Makes the tables of a new ledger, and those that an older one lacks: all of them, or none.
@@ -40,6 +41,9 @@ impl Ledger {
         }
         if version < 3 {
             transaction.execute_batch(VERSION_3).map_err(fails)?;
+        }
+        if version < 4 {
+            transaction.execute_batch(VERSION_4).map_err(fails)?;
             let now = SCHEMA_VERSION.to_string();
             transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'schema_version'", [now]).map_err(fails)?;
         }

@@ -266,7 +266,8 @@ impl Ledger {
     pub fn store_cost(&mut self, cost: &Cost) -> Result<(), LedgerError> {
         self.begin()?;
         self.execute(
-            "INSERT OR IGNORE INTO costs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO costs (task, attempt, kind, worker, seconds, forwards, backwards, examples)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             (
                 cost.task.0,
                 cost.attempt,

@@ -2,6 +2,7 @@
 
 use super::super::answer::Answer;
 use super::super::live::LiveSweep;
+use super::super::log::Committed;
 use super::super::prepare::Prepared;
 use super::{Core, unix_ms};
 use crate::engine::{
@@ -175,8 +176,7 @@ impl Core {
             return Ok(Verdict::Unwanted);
         };
         let question = live.question(lease.task).expect("its position is known");
-        let sweep = live.plan.sweep.name.clone();
-        let (trial, kind) = live.words(lease.task).unwrap_or_default();
+        let (sweep, kind) = (live.id, live.kind(lease.task).unwrap_or_default());
         let answer = Answer::check(&question, request.answer, &self.store)?;
         let epochs = match &answer {
             Answer::Train(checkpoints) => Some(checkpoints.iter().map(|checkpoint| checkpoint.epoch).collect()),
@@ -190,11 +190,13 @@ impl Core {
             .unwrap_or(Verdict::Unwanted);
         self.metrics.verdict(verdict);
         self.traces.answered(lease, verdict);
-        let (task, attempt) = (lease.task.short(), lease.attempt);
         if verdict != Verdict::Accepted {
+            let live = &self.sweeps[&sweep];
+            let (sweep, (trial, kind)) = (&live.plan.sweep.name, live.words(lease.task).unwrap_or_default());
+            let (task, attempt) = (lease.task.short(), lease.attempt);
             tracing::info!(sweep, trial, task, attempt, worker, kind, verdict = ?verdict, "answer not needed");
         } else {
-            tracing::info!(sweep, trial, task, attempt, worker, kind, seconds, verdict = ?verdict, "committed");
+            self.log_committed(&Committed { lease, sweep, worker: &worker, kind, seconds });
             let passes = request.passes.unwrap_or_default();
             self.metrics.cost(kind, seconds, &passes);
             let cost = Cost {
