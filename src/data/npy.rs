@@ -1,5 +1,8 @@
 //! NumPy's `.npy` format: a magic number, a header that is a Python dictionary, and raw numbers.
 
+/// Bytes of the longest element that is worth a name in a message; NumPy's longest number has 32.
+const LONGEST: usize = 1 << 16;
+
 /// The element type of an array: `u1`, `f4`, `i8` and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dtype {
@@ -97,7 +100,7 @@ fn dtype(text: &str) -> Result<Dtype, String> {
     let kind = chars.next().unwrap_or(' ');
     match chars.as_str().parse() {
         _ if kind == 'O' => Err("holds Python objects, which are not read because they could run code".to_string()),
-        Ok(size) if size > 0 => Ok(Dtype { kind, size, big_endian: order == '>' }),
+        Ok(size) if (1..=LONGEST).contains(&size) => Ok(Dtype { kind, size, big_endian: order == '>' }),
         _ => Err(format!("has the unknown type {text}")),
     }
 }
@@ -142,6 +145,7 @@ mod tests {
             (encode("<f4", "(3,)", &[0; 8]), "cut short"),
             (encode("<f4", "(99999999999, 99999999999)", &[0; 8]), "cut short"),
             (encode("|O", "(1,)", &[0; 8]), "Python objects"),
+            (encode("<f8888888888888888888", "(1,)", &[0; 8]), "unknown type"),
         ] {
             assert!(Array::parse(&bytes).expect_err(words).contains(words));
         }
