@@ -259,7 +259,11 @@ impl Run<'_> {
                     }
                     let _ = core.call(move |core| core.lost(&death.name)).await;
                 }
-                () = &mut all_left => break Ending::NoWorkers,
+                () = &mut all_left => {
+                    // The last one's death may not have been looked at yet.
+                    let refused = std::iter::from_fn(|| died.try_recv().ok()).any(|death| death.is_refusal());
+                    break if refused { Ending::Refused } else { Ending::NoWorkers };
+                }
                 _ = interrupt.recv() => break Ending::Interrupted,
                 _ = terminate.recv() => break Ending::Interrupted,
                 _ = warning.recv() => break Ending::Interrupted,

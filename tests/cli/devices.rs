@@ -2,46 +2,43 @@
 
 use crate::harness::{Folder, SLOW};
 use epsweep::launch::cores::allowed;
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 
-/// The cores that threads called `name` of a process may run on, as the kernel tells it.
-fn cores_of(pid: i32, name: &str) -> Vec<String> {
+/// The cores that each thread called `name` of a process may run on, as the kernel tells it.
+fn cores_of(pid: i32, name: &str) -> Vec<Vec<usize>> {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let threads = threads.filter_map(|thread| Some(thread.ok()?.path()));
     let named = threads.filter(|thread| std::fs::read_to_string(thread.join("comm")).is_ok_and(|c| c.trim() == name));
-    let status = named.filter_map(|thread| std::fs::read_to_string(thread.join("status")).ok());
-    let list = |status: String| {
-        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-        Some(line.trim().to_string())
-    };
-    status.filter_map(list).collect()
+    let ids = named.filter_map(|thread| thread.file_name()?.to_str()?.parse().ok());
+    let masks = ids.filter_map(|id| sched_getaffinity(Pid::from_raw(id)).ok());
+    masks.map(|mask| (0..CpuSet::count()).filter(|&core| mask.is_set(core).unwrap()).collect()).collect()
 }
 
 #[test]
 fn each_slot_is_bound_to_a_core_of_its_own() {
     let folder = Folder::with(SLOW);
-    let cores: Vec<String> = allowed().unwrap().iter().take(2).map(usize::to_string).collect();
+    let all = allowed().unwrap();
+    let cores: Vec<usize> = all.iter().take(2).copied().collect();
     let count = cores.len().to_string();
 
     let run = folder.start(&["run", "sweep.yaml", "--out", "pinned", "--workers", &count, "--pin", "--quiet"]);
-    let bound = || -> Vec<String> {
-        folder.worker_pids("pinned").into_iter().flat_map(|pid| cores_of(pid, "slot-0")).collect()
+    let slots = |state: &str| -> Vec<Vec<usize>> {
+        folder.worker_pids(state).into_iter().flat_map(|pid| cores_of(pid, "slot-0")).collect()
     };
-    folder.wait_for("a bound slot in each worker", || bound() == cores);
+    let each_its_own: Vec<Vec<usize>> = cores.iter().map(|&core| vec![core]).collect();
+    folder.wait_for("a bound slot in each worker", || slots("pinned") == each_its_own);
     drop(run);
 
     let run = folder.start(&["run", "sweep.yaml", "--out", "free", "--workers", "1", "--quiet"]);
-    let pid = || folder.worker_pids("free").first().copied().unwrap_or_default();
-    folder.wait_for("a slot", || !cores_of(pid(), "slot-0").is_empty());
-    let free = cores_of(pid(), "slot-0");
-    let own = std::fs::read_to_string("/proc/self/status").unwrap();
-    assert!(own.lines().any(|line| line == format!("Cpus_allowed_list:\t{}", free[0])), "{free:?}");
+    folder.wait_for("a slot", || !slots("free").is_empty());
+    assert_eq!(slots("free"), [all]);
     drop(run);
 
     // In the order of the list, for a worker by itself: nobody answers, and its slots wait already.
-    let list = cores.iter().rev().cloned().collect::<Vec<_>>().join(",");
-    let worker = folder.worker("127.0.0.1:9", "w", &["--slots", &count, &format!("--pin={list}")]);
-    let last = format!("slot-{}", cores.len() - 1);
-    folder.wait_for("the last slot on the first core", || {
-        cores_of(worker.pid(), &last) == cores[..1] && cores_of(worker.pid(), "slot-0") == cores[cores.len() - 1..]
-    });
+    let list: Vec<String> = cores.iter().rev().map(usize::to_string).collect();
+    let worker = folder.worker("127.0.0.1:9", "w", &["--slots", &count, &format!("--pin={}", list.join(","))]);
+    for (slot, core) in cores.iter().rev().enumerate() {
+        folder.wait_for("a slot on its core", || cores_of(worker.pid(), &format!("slot-{slot}")) == [vec![*core]]);
+    }
 }
