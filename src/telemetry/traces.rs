@@ -25,12 +25,15 @@ use std::time::{Duration, SystemTime};
 const FAREWELL: Duration = Duration::from_secs(2);
 /// A collector that takes longer is as good as gone.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Where all programs that speak OpenTelemetry look for their collector.
+const VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// Where traces go.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Traces {
     /// Send traces to the OpenTelemetry collector at this address, by gRPC (OTLP), such as http://127.0.0.1:4317
-    #[arg(long = "otlp", value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    /// [env: OTEL_EXPORTER_OTLP_ENDPOINT]
+    #[arg(long = "otlp", value_name = "URL")]
     pub collector: Option<String>,
 }
 
@@ -75,19 +78,37 @@ pub enum Ended<'a> {
 impl Traces {
     /// The way to the collector, if one was named. To be called inside the runtime.
     ///
+    /// An address in the environment may be meant for other programs: one that is of no use here is only a warning.
+    ///
     /// `service` is the program, `instance` tells its processes apart.
     ///
     /// # Errors
     /// When the address is none that traces can be sent to.
     pub fn open(&self, service: &'static str, instance: &str) -> Result<Tracer, TracesError> {
-        let Some(url) = self.collector.as_deref().filter(|url| !url.is_empty()) else { return Ok(Tracer::default()) };
+        let (url, asked) = match (&self.collector, std::env::var(VARIABLE)) {
+            (Some(url), _) => (url.clone(), true),
+            (None, Ok(url)) if !url.is_empty() => (url, false),
+            (None, _) => return Ok(Tracer::default()),
+        };
+        match Tracer::to(&url, service, instance) {
+            Err(error) if !asked => {
+                tracing::warn!(collector = url, variable = VARIABLE, reason = error.reason, "no traces are sent");
+                Ok(Tracer::default())
+            }
+            opened => opened,
+        }
+    }
+}
+
+impl Tracer {
+    fn to(url: &str, service: &'static str, instance: &str) -> Result<Tracer, TracesError> {
         let fault = |reason: String| TracesError { url: url.into(), reason };
         if !url.starts_with("http://") {
             return Err(fault("it does not begin with http://".into()));
         }
         let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(url);
         let exporter = exporter.with_timeout(PATIENCE).build().map_err(|error| fault(error.to_string()))?;
-        let exporter = Unheard { exporter, url: url.into(), said: AtomicBool::new(false) };
+        let exporter = Unheard { exporter, url: url.to_string(), said: AtomicBool::new(false) };
         let mut processor = BatchSpanProcessor::builder(exporter).build();
         let about = [
             KeyValue::new("service.instance.id", instance.to_string()),
@@ -98,9 +119,7 @@ impl Traces {
         let scope = InstrumentationScope::builder("epsweep").build();
         Ok(Tracer(Some(Arc::new(Inner { processor, scope }))))
     }
-}
 
-impl Tracer {
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
@@ -219,7 +238,6 @@ mod tests {
         let tracer = Traces::default().open("epsweep-test", "here").unwrap();
         assert!(!tracer.is_on() && tracer.begin("task", None).is_none());
         tracer.end(None, Ended::Well);
-        assert!(!to("").unwrap().is_on(), "an empty variable names none");
     }
 
     #[tokio::test]
@@ -240,7 +258,7 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_that_are_none_are_refused_with_a_remedy() {
-        for wrong in ["collector:4317", "https://collector:4317", "http://", "http://a b"] {
+        for wrong in ["", "collector:4317", "https://collector:4317", "http://", "http://a b"] {
             let refused = format!("{:?}", miette::Report::new(to(wrong).unwrap_err()));
             assert!(refused.contains(wrong) && refused.contains("4317"), "{refused}");
         }

@@ -124,6 +124,11 @@ fn a_collector_that_is_not_there_changes_nothing_and_is_named_once() {
     assert_eq!(folder.results("plain/report"), folder.results("traced/report"));
     let log = folder.read("traced/logs/coordinator.jsonl");
     assert_eq!(log.matches("traces cannot be sent").count(), 1, "{log}");
+    // Meant for other programs.
+    let folder = folder.env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318");
+    folder.epsweep(&["run", "sweep.yaml", "--workers", "1", "--out", "plain"]).expect(0);
+    let log = folder.read("plain/logs/coordinator.jsonl");
+    assert_eq!(log.matches("no traces are sent").count(), 1, "{log}");
     folder.epsweep(&["run", "sweep.yaml", "--otlp", "collector:4317"]).expect(2).says(&["collector:4317", "http://"]);
     folder.worker("127.0.0.1:9", "w", &["--otlp", "ftp://x"]).wait().expect(2).says(&["ftp://x"]);
 }
