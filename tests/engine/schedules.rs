@@ -13,7 +13,8 @@ const SCHEDULES: u32 = 4_000;
 fn any_schedule_of_faults_keeps_the_laws_and_then_heals() {
     let cases = number("EPSWEEP_SCHEDULES").map_or(SCHEDULES, |count| count as u32);
     let steps = number("EPSWEEP_STEPS");
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
+    let max_shrink_iters = number("EPSWEEP_SHRINK").map_or(20_000, |count| count as u32);
+    let config = Config { cases, failure_persistence: None, max_shrink_iters, ..Config::default() };
     // The same schedules on every machine, and the first ones of a longer run; EPSWEEP_SEED draws others.
     let rng = match number("EPSWEEP_SEED") {
         None => TestRng::deterministic_rng(RngAlgorithm::ChaCha),
@@ -28,7 +29,8 @@ fn any_schedule_of_faults_keeps_the_laws_and_then_heals() {
     });
     let sights = sights.into_inner();
     println!("{cases} schedules: {sights:?}");
-    if let Err(TestError::Fail(_, steps)) = outcome {
+    if let Err(TestError::Fail(reason, steps)) = outcome {
+        println!("after {} steps: {reason}", steps.len());
         let steps = shortened(steps);
         QUIET.store(false, Ordering::Relaxed);
         steps.iter().for_each(|step| println!("{step:?}"));
