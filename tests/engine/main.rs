@@ -10,6 +10,7 @@ mod house;
 mod laws;
 mod peers;
 mod schedules;
+mod sights;
 mod steps;
 mod sweeps;
 mod world;

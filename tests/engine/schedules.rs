@@ -1,7 +1,8 @@
 //! The engine under random schedules.
 
+use crate::sights::Sights;
 use crate::steps::{Step, schedule};
-use crate::world::{Sights, World};
+use crate::world::World;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
