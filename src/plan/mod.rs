@@ -324,6 +324,7 @@ impl Plan {
             seed: self.sweep.seed,
             witnesses: evaluate.witnesses,
             search_precision: evaluate.search_precision,
+            warm_starts: evaluate.warm_starts,
         }
     }
 }

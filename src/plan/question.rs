@@ -154,6 +154,9 @@ pub struct EvaluateQuestion {
     /// What the search computes with; verdicts are in 32 bits. Left out where the search is too.
     #[serde(default, skip_serializing_if = "Precision::is_full")]
     pub search_precision: Precision,
+    /// Searches begin where those at other epsilons ended. Left out where they do not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warm_starts: bool,
 }
 
 /// Certify one checkpoint over one shard of the test set. The answer is one [`Level`] per example: the
@@ -221,10 +224,10 @@ impl EvaluateQuestion {
     /// would go without them. Where a failing attack can still find something for another epsilon
     /// (under L1), or fails otherwise elsewhere in the grid (thrifty), they are no such facts.
     /// Exhaustive search is the reference, and relies on nothing. A break that is only known leaves no
-    /// adversarial example: where those are wanted, all is found anew.
+    /// adversarial example: where those are wanted, all is found anew; as where a search begins where others ended.
     pub fn can_build_on(&self, known: &Known) -> bool {
         match self.search {
-            _ if !self.witnesses.is_none() => false,
+            _ if !self.witnesses.is_none() || self.warm_starts => false,
             Search::Ascending => known.epsilons.iter().all(|epsilon| self.epsilons.contains(epsilon)),
             Search::Bisect => self.norm != Norm::L1 && !self.attack.is_thrifty(),
             Search::Exhaustive => false,

@@ -111,6 +111,7 @@ fn the_canonical_bytes_of_an_evaluate_question_are_these() {
         seed: 7,
         witnesses: Witnesses::None,
         search_precision: Precision::Fp32,
+        warm_starts: false,
     };
     let bytes =
         |question: &EvaluateQuestion| String::from_utf8(Question::Evaluate(question.clone()).canonical()).unwrap();

@@ -12,6 +12,9 @@ pub fn doubts(sweep: &Sweep, classes: u32, source_name: &str, text: &str) -> Vec
     for named in &sweep.evaluate.attacks {
         doubts.extend(few_classes(named, sweep.evaluate.norm, classes));
         doubts.extend(other_norm(named, sweep.evaluate.norm));
+        if sweep.evaluate.warm_starts {
+            doubts.extend(always_cold(named));
+        }
     }
     Warning::all(source_name, text, doubts)
 }
@@ -34,5 +37,14 @@ fn other_norm(named: &NamedAttack, norm: Norm) -> Option<Problem> {
     (seeks_l2 && norm != Norm::L2).then(|| {
         let message = format!("`{}` looks for the nearest adversarial example in L2, not in this norm", named.name);
         Problem::unplaced(message).help("what it finds counts at its distance in `norm`; `fab` looks in every norm")
+    })
+}
+
+/// An attack that cannot begin where a search at another epsilon ended.
+fn always_cold(named: &NamedAttack) -> Option<Problem> {
+    let pgd = matches!(named.attack, Attack::Pgd { .. });
+    (!pgd).then(|| {
+        let message = format!("`warm_starts` changes nothing for `{}`", named.name);
+        Problem::unplaced(message).help("it is for `pgd`; `apgd` was found to be weaker from a warm start")
     })
 }

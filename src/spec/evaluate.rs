@@ -1,6 +1,6 @@
 //! `evaluate`: at which epochs, with which attacks, at which epsilons.
 
-use super::attack::{Attack, Certificate};
+use super::attack::{Attack, Certificate, Search};
 use super::check::{self, Radii};
 use super::decode::{decode, mismatch};
 use super::document::{fields, missing};
@@ -14,7 +14,7 @@ use super::values::values;
 use super::yaml::{Kind, Map, Node};
 use std::rc::Rc;
 
-pub(super) const KEYS: [&str; 10] = [
+pub(super) const KEYS: [&str; 11] = [
     "epochs",
     "norm",
     "epsilons",
@@ -23,6 +23,7 @@ pub(super) const KEYS: [&str; 10] = [
     "batch_size",
     "search",
     "search_precision",
+    "warm_starts",
     "witnesses",
     "certify",
 ];
@@ -76,11 +77,16 @@ pub(super) fn read(node: &Node, dataset: Option<&Dataset>, radii: Radii, problem
         Some(node) => problems.keep(decode(node, "search_precision"))?,
         None => Precision::default(),
     };
+    let warm_starts = match part("warm_starts") {
+        Some(node) => warm_starts(node, search, problems)?,
+        None => false,
+    };
     Some(Evaluate {
         search,
         certify,
         witnesses,
         search_precision,
+        warm_starts,
         epochs: epochs?,
         norm,
         epsilons: epsilons?,
@@ -88,6 +94,15 @@ pub(super) fn read(node: &Node, dataset: Option<&Dataset>, radii: Radii, problem
         test_examples,
         batch_size: batch_size?,
     })
+}
+
+fn warm_starts(node: &Node, search: Option<Search>, problems: &mut Problems) -> Option<bool> {
+    let warm: bool = problems.keep(decode(node, "warm_starts"))?;
+    if warm && search == Some(Search::Exhaustive) {
+        let message = "`search: exhaustive` attacks every epsilon on its own, so nothing can start warm";
+        problems.push(Problem::new(node.span, message).label("not with this search").help("leave one of the two out"));
+    }
+    Some(warm)
 }
 
 fn count(node: &Node, what: &str, most: u32, problems: &mut Problems) -> Option<u32> {

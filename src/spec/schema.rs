@@ -154,6 +154,8 @@ struct Evaluation {
     search: Option<Search>,
     /// What attacks compute with while they search; `fp32` when absent. What they find counts when 32 bits confirm it.
     search_precision: Option<Precision>,
+    /// Whether `pgd` begins at one epsilon where it ended at another; `false` when absent.
+    warm_starts: Option<bool>,
     /// Which adversarial examples are kept, for `epsweep audit` and `epsweep witnesses`; `none` when absent.
     witnesses: Option<Witnesses>,
     /// Lower bounds on robustness beside the attacks' upper ones; none when absent.

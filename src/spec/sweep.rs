@@ -249,6 +249,8 @@ pub struct Evaluate {
     pub witnesses: Witnesses,
     /// What attacks compute with while they search; what they find counts when 32 bits confirm it.
     pub search_precision: Precision,
+    /// Whether searches begin where those at other epsilons ended.
+    pub warm_starts: bool,
     /// With distinct names, of the evaluation's norm; mostly empty.
     pub certify: Vec<NamedCertificate>,
 }

@@ -25,4 +25,5 @@ mod regions;
 mod setting;
 mod training;
 mod uncertainty;
+mod warm;
 mod witnesses;

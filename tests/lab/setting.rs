@@ -88,6 +88,7 @@ pub fn evaluation(model: Model, norm: Norm, attack: Attack, epsilons: &[f64], ex
         seed: 7,
         witnesses: Witnesses::None,
         search_precision: Precision::Fp32,
+        warm_starts: false,
     }
 }
 

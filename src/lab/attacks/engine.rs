@@ -19,7 +19,7 @@
 //! All batches have exactly [`Engine::rows`] rows, short ones being filled up with copies: kernels
 //! sum in an order that may depend on the shape, and an example's result must not depend on company.
 
-use super::ball::{Ball, reaches};
+use super::ball::Ball;
 use super::flight::{Attack, Flight, Need, Stage, Survey, Tile};
 use super::gradient::{Slope, ascend, average, look, margin, margins, predictions};
 use super::ladder::Ladder;
@@ -27,6 +27,7 @@ use super::queues::{Queues, Turn};
 use super::record::{Found, Record};
 use super::search::{Bracket, Probe};
 use super::thrift::Progress;
+use super::warm::Warm;
 use super::{EvaluateAnswer, Passes, Watch};
 use crate::lab::data::upload;
 use crate::lab::models::Network;
@@ -62,6 +63,8 @@ pub struct Engine<'a> {
     /// By slot; kept only where hopeless climbs are given up.
     progress: Vec<Progress>,
     thrifty: bool,
+    /// Where earlier probes ended, if climbs begin there.
+    warm: Option<Warm>,
     /// The network answers the same image differently.
     random: bool,
     free: Vec<i64>,
@@ -119,6 +122,7 @@ impl<'a> Engine<'a> {
             blank,
             progress: vec![Progress::default(); slots as usize],
             thrifty: false,
+            warm: None,
             random: false,
             images,
             first,
@@ -136,6 +140,12 @@ impl<'a> Engine<'a> {
     /// Gives up climbs that are hopeless.
     pub fn thrifty(self, thrifty: bool) -> Engine<'a> {
         Engine { thrifty, ..self }
+    }
+
+    /// Begins climbs where earlier ones ended.
+    pub fn warm(self, warm: bool) -> Engine<'a> {
+        let warm = warm.then(|| Warm::new(&self.points));
+        Engine { warm, ..self }
     }
 
     /// Searches in `precision`; verdicts stay in 32 bits.
@@ -185,7 +195,7 @@ impl<'a> Engine<'a> {
                     continue;
                 }
                 (Verdict::Withstood, None) => {
-                    self.land(example, level(&bracket, self.ladder.epsilons));
+                    self.land(example, self.ladder.level(&bracket));
                     continue;
                 }
                 (Verdict::Withstood, Some(probe)) if self.survey == Survey::Nothing => {
@@ -195,6 +205,7 @@ impl<'a> Engine<'a> {
             }
             flight.slot = self.free.pop().expect("a slot is free");
             self.brackets[flight.slot as usize] = bracket;
+            self.warm.iter_mut().for_each(|warm| warm.forget(flight.slot));
             ready.push(flight);
         }
         self.depart(ready);
@@ -216,9 +227,22 @@ impl<'a> Engine<'a> {
             let tile = self.tile(&climbs, climbs.len());
             let points = self.attacks[member].begin(&tile);
             let _ = self.points.index_copy_(0, &tile.slots, &points);
+            self.warm_up(&climbs);
             for flight in climbs {
                 self.queue(flight);
             }
+        }
+    }
+
+    /// Moves those of `climbs` that may begin anywhere to where an earlier probe ended.
+    fn warm_up(&mut self, climbs: &[Flight]) {
+        let Some(warm) = &self.warm else { return };
+        let free = |flight: &Flight| self.attacks[flight.member].starts_anywhere(flight.climb) && warm.knows(flight);
+        let climbs: Vec<Flight> = climbs.iter().filter(|flight| free(flight)).cloned().collect();
+        for part in climbs.chunks(self.rows) {
+            let tile = self.tile(part, self.rows);
+            let (slots, starts) = (tile.slots.narrow(0, 0, part.len() as i64), warm.starts(&tile));
+            let _ = self.points.index_copy_(0, &slots, &starts.narrow(0, 0, part.len() as i64));
         }
     }
 
@@ -295,14 +319,15 @@ impl<'a> Engine<'a> {
                 Stage::Climb if wrong && !flight.asked && self.news(&flight, &distances, row) => {
                     self.queues.push(flight.to(Stage::Confirm), Need::Verdict);
                 }
-                Stage::Climb => self.go_on(flight, row, &mut orders),
+                Stage::Climb => self.go_on(flight, tile, row, &mut orders),
                 Stage::Confirm => match self.rung(&flight, distances.get(row).copied()).filter(|_| wrong) {
                     Some(rung) => {
                         let (predicted, distance) = (named[row], distances[row]);
                         self.record.found(&flight, &tile.points.get(row as i64), Found { rung, predicted, distance });
-                        self.confirmed(flight, rung, row, &mut orders);
+                        self.warm.iter_mut().for_each(|warm| warm.broke(tile, row, distance));
+                        self.confirmed(flight, rung, tile, row, &mut orders);
                     }
-                    None => self.refute(flight, row, &mut orders),
+                    None => self.refute(flight, tile, row, &mut orders),
                 },
             }
         }
@@ -313,11 +338,7 @@ impl<'a> Engine<'a> {
 
     /// Whether it matters how far from its clean image a misclassified iterate is.
     fn matters(&self, flight: &Flight) -> bool {
-        match flight.stage {
-            Stage::Origin => false,
-            Stage::Climb => self.attacks[flight.member].strays(),
-            Stage::Confirm => true,
-        }
+        flight.stage == Stage::Confirm || flight.stage == Stage::Climb && self.attacks[flight.member].strays()
     }
 
     /// Whether a misclassified iterate, if it is confirmed, changes what is known.
@@ -329,53 +350,51 @@ impl<'a> Engine<'a> {
         rung.is_some_and(|rung| rung < self.brackets[flight.slot as usize].broken())
     }
 
-    /// The first rung whose ball contains an adversarial example at `distance`, whichever the attack
-    /// was at when it found it.
-    ///
-    /// Ascending search has tried the smaller ones, and counts what it finds where it looked for it.
+    /// The first rung that an adversarial example at `distance` counts for.
     fn rung(&self, flight: &Flight, distance: Option<f64>) -> Option<usize> {
-        let distance = distance?;
-        let inside = |rung: &usize| reaches(self.ladder.norm, self.ladder.epsilons[*rung], distance);
-        if self.ladder.search.is_ascending() && !self.attacks[flight.member].any_radius() {
-            return Some(flight.rung).filter(inside);
-        }
-        (0..self.ladder.epsilons.len()).find(inside)
+        let only = (!self.attacks[flight.member].any_radius()).then_some(flight.rung);
+        self.ladder.rung(distance?, only)
     }
 
     /// An adversarial example for `rung` is verified.
-    fn confirmed(&mut self, flight: Flight, rung: usize, row: usize, orders: &mut Orders) {
+    fn confirmed(&mut self, flight: Flight, rung: usize, tile: &Tile, row: usize, orders: &mut Orders) {
         let probe = Probe { member: flight.member, rung: flight.rung };
         self.brackets[flight.slot as usize].broke(probe, rung);
         if self.attacks[flight.member].any_radius() || rung > flight.rung {
             // There may be a nearer one; or it is not what was looked for.
-            self.resume(flight, row, orders);
+            self.resume(flight, tile, row, orders);
         } else {
             orders.departing.extend(self.proceed(flight));
         }
     }
 
     /// A success that does not hold: the climb goes on where it was.
-    fn refute(&mut self, flight: Flight, row: usize, orders: &mut Orders) {
+    fn refute(&mut self, flight: Flight, tile: &Tile, row: usize, orders: &mut Orders) {
         self.record.refuted();
-        self.resume(flight, row, orders);
+        self.resume(flight, tile, row, orders);
     }
 
     /// Back from a confirmation to the climb.
-    fn resume(&mut self, flight: Flight, row: usize, orders: &mut Orders) {
+    fn resume(&mut self, flight: Flight, tile: &Tile, row: usize, orders: &mut Orders) {
         let flight = flight.to(Stage::Climb);
         match self.attacks[flight.member].need(flight.step) {
             // The confirmation knows no gradient.
             Need::Gradient => self.queues.push(Flight { asked: true, ..flight }, Need::Gradient),
-            Need::Logits | Need::Verdict => self.go_on(flight, row, orders),
+            Need::Logits | Need::Verdict => self.go_on(flight, tile, row, orders),
         }
     }
 
     /// On from an iterate that settles nothing: a step, the next climb, or the next probe.
-    fn go_on(&mut self, flight: Flight, row: usize, orders: &mut Orders) {
+    fn go_on(&mut self, flight: Flight, tile: &Tile, row: usize, orders: &mut Orders) {
         let attack = &self.attacks[flight.member];
         if attack.need(flight.step) != Need::Verdict && !self.hopeless(&flight) {
             orders.moving[flight.member].push(row);
-        } else if flight.climb + 1 < attack.climbs() {
+            return;
+        }
+        if attack.starts_anywhere(flight.climb) {
+            self.warm.iter_mut().for_each(|warm| warm.failed(tile, row));
+        }
+        if flight.climb + 1 < attack.climbs() {
             let (member, rung, epsilon, climb) = (flight.member, flight.rung, flight.epsilon, flight.climb + 1);
             orders.departing.push(flight.entering(member, rung, epsilon, climb));
         } else {
@@ -414,7 +433,7 @@ impl<'a> Engine<'a> {
         match bracket.next() {
             Some(probe) => Some(self.ladder.enter(flight, probe)),
             None => {
-                let level = level(bracket, self.ladder.epsilons);
+                let level = self.ladder.level(bracket);
                 self.finish(flight.slot, flight.example, level);
                 None
             }
@@ -474,10 +493,4 @@ impl<'a> Engine<'a> {
     fn index(&self, positions: &[i64]) -> Tensor {
         upload(&Tensor::from_slice(positions), self.points.device())
     }
-}
-
-fn level(bracket: &Bracket, epsilons: &[f64]) -> Level {
-    // One beyond the last rung is the level of those that were never broken.
-    debug_assert!(bracket.broken() <= epsilons.len());
-    Level(u16::try_from(bracket.broken() + 1).expect("an epsilon grid has at most 65,000 points"))
 }

@@ -28,6 +28,12 @@ pub trait Attack {
         &[]
     }
 
+    /// Whether this climb may begin at any point of the ball, instead of where [`Attack::begin`] puts it;
+    /// see `evaluate: {warm_starts: true}`.
+    fn starts_anywhere(&self, _climb: u32) -> bool {
+        false
+    }
+
     /// Gradients that are averaged at each step, where the network answers at random.
     fn samples(&self) -> u32 {
         1

@@ -1,8 +1,9 @@
 //! The epsilon grid of an evaluation, and what earlier answers say about it.
 
+use super::ball::reaches;
 use super::flight::Flight;
 use super::search::{Bracket, Probe};
-use epsweep::outcome::{Known, Verdict};
+use epsweep::outcome::{Known, Level, Verdict};
 use epsweep::spec::{Norm, Search};
 
 /// The epsilons of a question, how they are searched, and what earlier answers say about them.
@@ -42,6 +43,25 @@ impl Ladder<'_> {
             }
         }
         bracket
+    }
+
+    /// The first rung whose ball contains an adversarial example at `distance`, whichever the attack
+    /// was at when it found it.
+    ///
+    /// Ascending search has tried the smaller ones, and counts what it finds where it looked for it: at `only`.
+    pub fn rung(&self, distance: f64, only: Option<usize>) -> Option<usize> {
+        let inside = |rung: &usize| reaches(self.norm, self.epsilons[*rung], distance);
+        match only {
+            Some(rung) if self.search.is_ascending() => Some(rung).filter(inside),
+            _ => (0..self.epsilons.len()).find(inside),
+        }
+    }
+
+    /// What a search that has ended says about its example.
+    pub fn level(&self, bracket: &Bracket) -> Level {
+        // One beyond the last rung is the level of those that were never broken.
+        debug_assert!(bracket.broken() <= self.epsilons.len());
+        Level(u16::try_from(bracket.broken() + 1).expect("an epsilon grid has at most 65,000 points"))
     }
 
     pub(super) fn enter(&self, flight: Flight, probe: Probe) -> Flight {

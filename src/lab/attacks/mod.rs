@@ -7,6 +7,7 @@
 //! | [`queues`] | who waits for a gradient, who for a verdict |
 //! | [`search`] | which attack at which epsilon comes next for an example |
 //! | [`thrift`] | when a climb is given up |
+//! | [`warm`] | climbs that begin where others ended |
 //! | [`flight`] | what passes between the engine and an attack |
 //! | [`fgsm`], [`pgd`], [`apgd`], [`apgd_l1`], [`fab`], [`square`], [`ddn`], [`cw`] | where to step |
 //! | [`ball`], [`l1`], [`hyperplane`] | the threat model's geometry |
@@ -34,6 +35,7 @@ pub mod record;
 pub mod search;
 pub mod square;
 pub mod thrift;
+mod warm;
 
 use super::error::guarded;
 use super::models::Blueprint;
@@ -128,7 +130,8 @@ fn evaluate_inner(
     let sizes = [classes, question.examples[0], rows];
     let record = Record::new(question, members, &network, &images, data.classes);
     let engine = Engine::new(&network, &mut cascade, ladder, images, sizes, record);
-    engine.thrifty(question.attack.is_thrifty()).searching_in(question.search_precision).run(watch)
+    let engine = engine.thrifty(question.attack.is_thrifty()).warm(question.warm_starts);
+    engine.searching_in(question.search_precision).run(watch)
 }
 
 /// What an attack needs room for.

@@ -53,6 +53,10 @@ impl Attack for Pgd {
         self.steps
     }
 
+    fn starts_anywhere(&self, climb: u32) -> bool {
+        climb == 0
+    }
+
     fn begin(&mut self, tile: &Tile) -> Tensor {
         random_starts(tile, &self.starts, random_offset)
     }

@@ -108,6 +108,8 @@ refused! {
     unknown_precision: trial("model: mlp, method: natural, precision: fp16");
     misspelt_attack_loss: evaluate("epsilons: [0, 0.1], attacks: [{apgd: {loss: dlr-targeted}}]");
     misspelt_search: evaluate("epsilons: [0, 0.1], search: binary");
+    warm_starts_of_an_exhaustive_search: evaluate("epsilons: [0, 0.1], search: exhaustive, warm_starts: true");
+    warm_starts_as_a_word: evaluate("epsilons: [0, 0.1], warm_starts: maybe");
     attack_without_targets: evaluate("epsilons: [0, 0.1], attacks: [{apgd: {loss: dlr_targeted, targets: 0}}]");
     same_attack_twice: evaluate("epsilons: [0, 0.1], attacks: [pgd, {pgd: {steps: 40}}]");
     attack_named_all: evaluate("epsilons: [0, 0.1], attacks: [{name: all, pgd: {}}]");

@@ -44,7 +44,11 @@ fn the_schema_accepts_every_spelling_and_refuses_mistakes() {
         ("method: {natural: {}}, optimizer: adamw", "seeds: [1, 2]", "epsilons: {linspace: [0, 8/255, 3]}"),
         ("schedule: {step: {milestones: [1/2]}}", "x-any: {thing: 3}", "epsilons: [0], epochs: [1, final]"),
         ("epochs: 3", "grid: {model: [mlp]}", "epsilons: [0], attacks: [pgd, {name: strong, pgd: {steps: 3}}]"),
-        ("epochs: 3", "", "epsilons: [0], attacks: [autoattack, {autoattack: {version: rand}}, fab], search: bisect"),
+        (
+            "epochs: 3",
+            "",
+            "epsilons: [0], attacks: [autoattack, {autoattack: {version: rand}}, fab], search: bisect, warm_starts: true",
+        ),
         ("epochs: 3", "", "epsilons: [0], attacks: [square, {apgd: {loss: dlr_targeted, targets: 3}}]"),
         ("epochs: 3", "", "epsilons: [0, 0.1], certify: [ibp, crown]"),
         ("epochs: 3", "", "epsilons: [0], norm: l2, certify: [{smoothing: {sigma: 1/4, n: 1000}}]"),

@@ -150,6 +150,7 @@ fn attacks_that_are_not_what_they_promise_are_said_to_be() {
     assert!(three[0].contains("4 classes or more; the data have 3"), "{}", three[0]);
     assert_eq!(doubts(dlr, "l2", 2).len(), 3);
     assert_eq!(doubts("ddn, cw, fab", "linf", 10).len(), 2);
+    assert_eq!(doubts("pgd, apgd, autoattack, fab, square", "l2, warm_starts: true", 10).len(), 4);
 }
 
 #[test]
