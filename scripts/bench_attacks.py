@@ -5,9 +5,9 @@
 
 Trains one network adversarially, on the digits inside the program or on MNIST's four gzipped files, and
 gives its weights to all: the curves of 16 epsilons here, a loop of PGD-40 over the 16 in torchattacks, and
-pyautoattack's standard version at one epsilon, in the middle of the grid. One thread, the same examples,
-one run. A pass is one example going through the network once. What it compares with is installed from
-PyPI into a virtual environment (--venv).
+pyautoattack's standard version at one epsilon, the one that the network was trained for, and at others
+(--at): what it costs grows with the share of examples that stand there. One thread, the same examples, one run. A pass is one example going
+through the network once. What it compares with is installed from PyPI into a virtual environment (--venv).
 """
 
 import argparse
@@ -137,15 +137,24 @@ def environment(args):
     if not (args.venv / "bin" / "python").exists():
         venv.create(args.venv, with_pip=True)
         pip = [args.venv / "bin" / "pip", "install", "--quiet"]
-        subprocess.run(pip + ["torch", "numpy", "safetensors", "requests", "tqdm"], check=True)
+        subprocess.run(pip + ["torch", "numpy", "safetensors", "requests", "tqdm", "scipy"], check=True)
         # They ask for old versions of what is there.
         subprocess.run(pip + ["--no-deps", "torchattacks", "pyautoattack"], check=True)
     within(args, kind="data")
 
 
-def row(name, cost, accuracy):
+def row(name, cost, curve, at):
     forwards, backwards, seconds = cost
-    print(f"{name:<58} {forwards:>9.0f} {backwards:>9.0f} {seconds:>9.3f} {100 * accuracy:>7.1f} %", flush=True)
+    robust = "".join(f"{100 * curve[e]:>10.1f} %" if e in curve else f"{'':>12}" for e in at)
+    print(f"{name:<50} {forwards:>8.0f} {backwards:>8.0f} {seconds:>8.3f} {robust}", flush=True)
+
+
+def ratios(cost, others):
+    def over(part):
+        return ", ".join(f"{part(cost) / part(other):.2f}" for other in others)
+
+    print(f"  ours over theirs: {over(lambda c: c[0] + c[1])} of the passes, {over(lambda c: c[2])} of the seconds",
+          flush=True)
 
 
 def main():
@@ -153,8 +162,10 @@ def main():
     parser.add_argument("epsweep", nargs="?")
     parser.add_argument("--mnist", help="folder of MNIST's four files, gzipped; else the digits")
     parser.add_argument("--examples", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--radius", type=float, default=0.2, help="of the adversarial training")
+    parser.add_argument("--epochs", type=int, help="of the training: 60, on MNIST 10")
+    parser.add_argument("--radius", type=float, help="of the adversarial training: 0.1125, on MNIST 0.1875")
+    parser.add_argument("--at", type=lambda text: [float(part) for part in text.split(",")],
+                        help="epsilons of the grid at which pyautoattack is run, one by one: half the radius, the radius, half more")
     parser.add_argument("--out", type=Path, default=Path("runs/bench-attacks"))
     parser.add_argument("--venv", type=Path, default=Path("runs/bench-attacks/venv"))
     parser.add_argument("--rows", default="pgd,autoattack")
@@ -163,27 +174,29 @@ def main():
     if args.inside:
         inside(json.loads(args.inside))
         return
+    args.epochs = args.epochs or (10 if args.mnist else 60)
+    args.radius = args.radius or (0.1875 if args.mnist else 0.1125)
+    args.at = args.at or [round(min(args.radius * share, 0.3), 10) for share in (0.5, 1, 1.5)]
     args.out.mkdir(parents=True, exist_ok=True)
     environment(args)
-    middle = grid(0.3)[GRID // 2 - 1]
-    print(f"{'per example':<58} {'forward':>9} {'backward':>9} {'seconds':>9} robust at {middle}")
+    header = "".join(f"{'at ' + str(e):>12}" for e in args.at)
+    print(f"robust accuracy is that of a network trained with PGD at {args.radius}\n")
+    print(f"{'per example':<50} {'forward':>8} {'backward':>8} {'seconds':>8} {header}", flush=True)
     if "pgd" in args.rows:
         cost, curve, weights = ours(args, "{pgd: {steps: 40}}", "pgd")
         loop, their_curve = theirs(args, "pgd", weights, grid(0.3))
-        row("torchattacks PGD-40, loop over 16 epsilons", loop, their_curve[middle])
-        row("epsweep pgd (40 steps), curve of 16 epsilons", cost, curve[middle])
-        print(f"  ours over theirs: {(cost[0] + cost[1]) / (loop[0] + loop[1]):.2f} of the passes, "
-              f"{cost[2] / loop[2]:.2f} of the seconds")
+        row("torchattacks PGD-40, loop over 16 epsilons", loop, their_curve, args.at)
+        row("epsweep pgd (40 steps), curve of 16 epsilons", cost, curve, args.at)
+        ratios(cost, [loop])
     if "autoattack" in args.rows:
         versions = [("autoattack", "autoattack"), ("{autoattack: {effort: thrifty}}", "autoattack, thrifty")]
         results = [(label, *ours(args, attack, label.replace(", ", "-"))) for attack, label in versions]
-        weights = results[0][3]
-        one, their_curve = theirs(args, "autoattack", weights, [middle])
-        row("pyautoattack standard, ONE epsilon", one, their_curve[middle])
+        points = [theirs(args, "autoattack", results[0][3], [e]) for e in args.at]
+        for epsilon, (cost, curve) in zip(args.at, points):
+            row(f"pyautoattack standard, ONE epsilon: {epsilon}", cost, curve, args.at)
         for label, cost, curve, _ in results:
-            row(f"epsweep {label}, curve of 16 epsilons", cost, curve[middle])
-            print(f"  ours over theirs: {(cost[0] + cost[1]) / (one[0] + one[1]):.2f} of the passes "
-                  f"(forward {cost[0] / one[0]:.2f}, backward {cost[1] / one[1]:.2f}), {cost[2] / one[2]:.2f} of the seconds")
+            row(f"epsweep {label}, curve of 16 epsilons", cost, curve, args.at)
+            ratios(cost, [cost for cost, _ in points])
 
 
 if __name__ == "__main__":
