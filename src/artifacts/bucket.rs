@@ -83,12 +83,21 @@ impl Bucket {
         place.starts_with("s3://") || place.starts_with("s3a://")
     }
 
-    /// Opens `s3://BUCKET/PREFIX`, with credentials and endpoint from the environment, and tries it: writes a small
-    /// object, reads it, removes it.
+    /// Opens `s3://BUCKET/PREFIX`, as [`Bucket::named`], and tries it: writes a small object, reads it, removes it.
     ///
     /// # Errors
     /// When it cannot be used; the error says what to do.
     pub async fn open(place: &str) -> Result<Bucket, BucketError> {
+        let bucket = Bucket::named(place)?;
+        bucket.probe().await?;
+        Ok(bucket)
+    }
+
+    /// `s3://BUCKET/PREFIX`, with credentials and endpoint from the environment; asks nobody yet.
+    ///
+    /// # Errors
+    /// When that is no bucket's name, or the environment contradicts itself.
+    pub fn named(place: &str) -> Result<Bucket, BucketError> {
         // reqwest takes the process's own provider; a second installation changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let wrong = |error: Error| BucketError::Place { place: place.into(), reason: innermost(&error) };
@@ -104,9 +113,7 @@ impl Bucket {
         let prefix =
             place.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, prefix)| prefix);
         let prefix = Key::parse(prefix.trim_end_matches('/')).map_err(|error| wrong(error.into()))?;
-        let bucket = Bucket::over(Arc::new(store), prefix, place);
-        bucket.probe().await?;
-        Ok(bucket)
+        Ok(Bucket::over(Arc::new(store), prefix, place))
     }
 
     /// Over any object store; `place` is how it is called in messages.
@@ -140,17 +147,33 @@ impl Bucket {
     /// # Errors
     /// When the bucket does not answer or refuses.
     pub async fn mark(&self) -> Result<String, BucketError> {
-        let (key, fails) = (self.key(MARK), |error: Error| self.fails(&error, MARK));
-        let read = async { self.0.store.get(&key).await?.bytes().await }.await;
-        match read {
-            Ok(mark) => Ok(String::from_utf8_lossy(&mark).into_owned()),
-            Err(Error::NotFound { .. }) => {
-                let mark = super::new_mark();
-                self.0.store.put(&key, mark.clone().into_bytes().into()).await.map_err(fails)?;
-                Ok(mark)
-            }
-            Err(error) => Err(fails(error)),
+        if let Some(mark) = self.note(MARK).await? {
+            return Ok(mark);
         }
+        let mark = super::new_mark();
+        self.write_note(MARK, &mark).await?;
+        Ok(mark)
+    }
+
+    /// A small object of text; `None` where there is none.
+    ///
+    /// # Errors
+    /// When the bucket does not answer or refuses.
+    pub async fn note(&self, name: &str) -> Result<Option<String>, BucketError> {
+        match async { self.0.store.get(&self.key(name)).await?.bytes().await }.await {
+            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.fails(&error, name)),
+        }
+    }
+
+    /// Writes a small object of text.
+    ///
+    /// # Errors
+    /// When the bucket does not answer or refuses.
+    pub async fn write_note(&self, name: &str, text: &str) -> Result<(), BucketError> {
+        let written = self.0.store.put(&self.key(name), text.to_string().into_bytes().into()).await;
+        written.map(|_| ()).map_err(|error| self.fails(&error, name))
     }
 
     /// Whether the object was seen there; asks nobody.
@@ -209,6 +232,18 @@ impl Bucket {
     /// # Errors
     /// When it is missing or damaged, or the bucket does not answer or refuses.
     pub async fn get(&self, name: &str, id: &ArtifactId) -> Result<Vec<u8>, BucketError> {
+        let read = self.read(name, id).await;
+        if let Err(BucketError::Damaged { .. }) = &read {
+            self.remove(name).await?;
+        }
+        read
+    }
+
+    /// Reads and verifies an object, and leaves a damaged one where it is.
+    ///
+    /// # Errors
+    /// When it is missing or damaged, or the bucket does not answer or refuses.
+    pub async fn read(&self, name: &str, id: &ArtifactId) -> Result<Vec<u8>, BucketError> {
         let read = async { self.0.store.get(&self.key(name)).await?.bytes().await }.await;
         let content = read.map_err(|error| {
             let error = self.fails(&error, name);
@@ -219,7 +254,6 @@ impl Bucket {
         })?;
         let found = ArtifactId::of(&content);
         if found != *id {
-            self.remove(name).await?;
             return Err(BucketError::Damaged { place: self.0.place.clone(), name: name.into(), found });
         }
         Ok(content.into())

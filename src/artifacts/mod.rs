@@ -8,10 +8,12 @@ mod bucket;
 mod place;
 mod reach;
 mod trim;
+mod users;
 
 pub use bucket::{Bucket, BucketError, Listed};
 pub use place::{Place, PlaceError};
 pub use trim::trim;
+pub use users::{Users, new_identity};
 
 use std::fs;
 use std::io::{self, Write};

@@ -66,13 +66,26 @@ impl Store {
         let store = self.clone();
         blocking(move || store.put(&content).map(|_| content)).await
     }
+
+    /// Copies an artifact that is only in the bucket into the folder, verified; the bucket stays as it is.
+    ///
+    /// # Errors
+    /// When it is missing or damaged, or the bucket does not answer.
+    pub async fn copy_here(&self, id: &ArtifactId) -> Result<(), ArtifactError> {
+        let Some(bucket) = &self.bucket else { return Ok(()) };
+        let content = bucket.read(&self.name(id), id).await?;
+        let store = self.clone();
+        blocking(move || store.put(&content).map(|_| ())).await
+    }
+
+    /// Whether the folder holds it, whatever the bucket does.
+    pub fn is_here(&self, id: &ArtifactId) -> bool {
+        self.path(id).exists()
+    }
 }
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
 ) -> Result<T, ArtifactError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-    }
+    crate::blocking::run(work).await.unwrap_or_else(|error| panic!("{error}"))
 }

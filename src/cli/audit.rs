@@ -1,8 +1,10 @@
 //! `epsweep audit DIR`: re-verifies every stored witness. The network is the worker's business: its
 //! program does the work and reports in lines of JSON; here they become a bar, a list and an exit code.
 
+use super::bucket::{Artifacts, Wanted};
 use super::printer;
 use crate::launch::local::find_worker;
+use crate::ledger::Ledger;
 use crate::program::{Exit, Failure, Output, note};
 use crate::witness::audit::{AuditEvent, AuditSummary, Finding};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -23,9 +25,16 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    artifacts: Artifacts,
 }
 
-pub fn audit(args: &Args, output: &Output) -> Result<Exit, Failure> {
+pub async fn audit(args: &Args, output: &Output) -> Result<Exit, Failure> {
+    if args.artifacts.bucket()?.is_some() {
+        let ledger = Ledger::read(&args.dir).map_err(Failure::usage)?;
+        let (checkpoints, witnesses) = ledger.artifacts().map_err(Failure::internal)?;
+        args.artifacts.bring(&args.dir, &Wanted { checkpoints, witnesses }).await?;
+    }
     let mut child = start(args)?;
     let lines = BufReader::new(child.stdout.take().expect("its stdout is a pipe")).lines();
     let bar = bar(output.quiet || args.json);

@@ -1,5 +1,6 @@
 //! `epsweep backup DIR TO`: a verified copy of a ledger and its artifacts, also while a coordinator runs.
 
+use super::bucket::{Artifacts, Wanted};
 use super::printer;
 use crate::artifacts::{ArtifactError, ArtifactId, Store};
 use crate::ledger::Ledger;
@@ -15,9 +16,11 @@ pub struct Args {
     /// Leave out checkpoints and witnesses
     #[arg(long)]
     ledger_only: bool,
+    #[command(flatten)]
+    artifacts: Artifacts,
 }
 
-pub fn backup(args: &Args) -> Result<Exit, Failure> {
+pub async fn backup(args: &Args) -> Result<Exit, Failure> {
     let ledger = Ledger::read(&args.dir).map_err(Failure::usage)?;
     let records = ledger.back_up(&args.to).map_err(Failure::internal)?;
     let mut copied = 0;
@@ -26,6 +29,8 @@ pub fn backup(args: &Args) -> Result<Exit, Failure> {
         let copy = Ledger::read(&args.to).map_err(Failure::internal)?;
         let (from, to) = (args.dir.join("checkpoints"), args.to.join("checkpoints"));
         let (checkpoints, witnesses) = copy.artifacts().map_err(Failure::internal)?;
+        let wanted = Wanted { checkpoints: checkpoints.clone(), witnesses: witnesses.clone() };
+        args.artifacts.bring(&args.dir, &wanted).await?;
         let stores = Store::open(&from).and_then(|from| Ok((from, Store::open(&to)?)));
         let (from, to) = stores.map_err(|error| Failure::internal(miette::Report::msg(error)))?;
         copied += copy_all(&from, &to, &checkpoints)?;

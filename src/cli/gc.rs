@@ -3,11 +3,12 @@
 //! They come from attempts whose answer was not taken, from answers that were found damaged, and from backups that
 //! were put back. Whatever a ledger names stays, whichever sweep it belongs to.
 
+use super::bucket::Artifacts;
 use super::printer;
-use crate::artifacts::{ArtifactId, Bucket, Listed};
+use crate::artifacts::{ArtifactId, Bucket, Listed, Place};
 use crate::ledger::Ledger;
-use crate::program::{Exit, Failure};
-use std::collections::HashSet;
+use crate::program::{Exit, Failure, note};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -20,13 +21,14 @@ pub struct Args {
     /// several share a place
     #[arg(required = true)]
     dirs: Vec<PathBuf>,
-    /// The bucket, s3://BUCKET/PREFIX, that the artifacts are in [default: the directories' own folders, shared
-    /// ones included]
-    #[arg(long, value_name = "PLACE", env = "EPSWEEP_ARTIFACTS")]
-    artifacts: Option<String>,
+    #[command(flatten)]
+    artifacts: Artifacts,
     /// Say what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
+    /// A ledger that is gone for good, as the refusal names it: what only it named goes too
+    #[arg(long, value_name = "LEDGER")]
+    forget: Vec<String>,
     /// Leave out what is younger: an answer that will name it may be on its way
     #[arg(long, value_name = "HOURS", default_value_t = 24.0)]
     older_than: f64,
@@ -42,18 +44,21 @@ struct Garbage {
 }
 
 pub async fn gc(args: Args) -> Result<Exit, Failure> {
-    let mut named = HashSet::new();
+    let (mut named, mut given) = (HashSet::new(), BTreeMap::new());
     for dir in &args.dirs {
         let ledger = Ledger::read(dir).map_err(Failure::usage)?;
         named.extend(ledger.named().map_err(Failure::internal)?);
+        let at = dir.canonicalize().map_err(|error| Failure::usage(miette::Report::from_err(error)))?;
+        given.extend(ledger.known_identity().map_err(Failure::internal)?.map(|identity| (identity, at)));
     }
     let age = Duration::try_from_secs_f64(args.older_than * 3600.0)
         .map_err(|_| Failure::usage(miette::miette!("--older-than {} is not a number of hours", args.older_than)))?;
     let limit = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-    let bucket = match &args.artifacts {
-        Some(place) if Bucket::is_meant_by(place) => Some(Bucket::open(place).await.map_err(Failure::usage)?),
-        _ => None,
-    };
+    let bucket = args.artifacts.bucket()?;
+    let places = places(&args, bucket.as_ref())?;
+    for place in &places {
+        refuse_unless_all_are_given(&args, place, &given).await?;
+    }
     let mut found = Vec::new();
     for (folder, file) in list(&args, bucket.as_ref()).await? {
         let id = file.name.split('.').next().and_then(ArtifactId::parse);
@@ -61,9 +66,50 @@ pub async fn gc(args: Args) -> Result<Exit, Failure> {
             found.push(Garbage { file, folder });
         }
     }
-    let removed = if args.dry_run { found.len() } else { remove(&found, bucket.as_ref()).await? };
-    show(&args, &found, removed);
+    if !args.dry_run {
+        remove(&found, bucket.as_ref()).await?;
+        for (place, gone) in places.iter().flat_map(|place| args.forget.iter().map(move |gone| (place, gone))) {
+            place.strike(gone).await.map_err(Failure::usage)?;
+        }
+    }
+    show(&args, &found);
     Ok(Exit::Done)
+}
+
+/// The places that other ledgers may use too.
+fn places(args: &Args, bucket: Option<&Bucket>) -> Result<Vec<Place>, Failure> {
+    if let Some(bucket) = bucket {
+        return Ok(vec![Place::Bucket(bucket.clone())]);
+    }
+    let linked = args.dirs.iter().map(|dir| Place::linked_from(dir)).collect::<Result<Vec<_>, _>>();
+    let linked = linked.map_err(|error| Failure::usage(miette::Report::from_err(error)))?;
+    Ok(linked.into_iter().flatten().collect())
+}
+
+/// What only an absent ledger names would be taken for nobody's. A copy of one that lies elsewhere (a backup) may be
+/// older than the original, and does not count.
+async fn refuse_unless_all_are_given(
+    args: &Args,
+    place: &Place,
+    given: &BTreeMap<String, PathBuf>,
+) -> Result<(), Failure> {
+    let users = place.users().await.map_err(Failure::usage)?;
+    for (identity, at) in users.into_iter().filter(|(identity, _)| !args.forget.contains(identity)) {
+        let dir = at.split_once(':').map_or(at.as_str(), |(_, dir)| dir);
+        if given.get(&identity).is_some_and(|given| given == Path::new(dir)) {
+            continue;
+        }
+        let what = format!("{place} holds artifacts of the ledger {identity} too, last seen at {at}");
+        if args.dry_run {
+            note(format_args!("{what}; what it names is listed here as nobody's"));
+            continue;
+        }
+        return Err(Failure::usage(miette::miette!(
+            help = format!("name its directory as well; if it is gone for good: --forget {identity}"),
+            "{what}: nothing was removed"
+        )));
+    }
+    Ok(())
 }
 
 /// Every file of the folders, or every object of the bucket's.
@@ -102,7 +148,7 @@ fn files(folder: &Path) -> std::io::Result<Vec<Listed>> {
     Ok(files)
 }
 
-async fn remove(found: &[Garbage], bucket: Option<&Bucket>) -> Result<usize, Failure> {
+async fn remove(found: &[Garbage], bucket: Option<&Bucket>) -> Result<(), Failure> {
     for Garbage { file, folder } in found {
         let path = folder.join(&file.name);
         match bucket {
@@ -111,10 +157,10 @@ async fn remove(found: &[Garbage], bucket: Option<&Bucket>) -> Result<usize, Fai
                 .map_err(|error| Failure::usage(miette::miette!("cannot remove {}: {error}", path.display())))?,
         }
     }
-    Ok(found.len())
+    Ok(())
 }
 
-fn show(args: &Args, found: &[Garbage], removed: usize) {
+fn show(args: &Args, found: &[Garbage]) {
     let bytes: u64 = found.iter().map(|one| one.file.bytes).sum();
     if args.json {
         let names: Vec<_> = found.iter().map(|one| one.folder.join(&one.file.name).display().to_string()).collect();
@@ -124,5 +170,5 @@ fn show(args: &Args, found: &[Garbage], removed: usize) {
         found.iter().for_each(|one| printer::line(one.folder.join(&one.file.name).display()));
     }
     let verb = if args.dry_run { "would be removed" } else { "removed" };
-    printer::line(format!("{} {verb}, {:.1} MB", printer::count(removed as u64, "artifact"), bytes as f64 / 1e6));
+    printer::line(format!("{} {verb}, {:.1} MB", printer::count(found.len() as u64, "artifact"), bytes as f64 / 1e6));
 }

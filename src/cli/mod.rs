@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod bucket;
 mod cancel;
 mod certs;
 mod compact;
@@ -128,10 +129,10 @@ pub fn main() -> ExitCode {
         Verb::Priority(args) => block_on(priority::priority(args)),
         Verb::Cancel(args) => block_on(cancel::cancel(args)),
         Verb::Report(args) => report::report(&args),
-        Verb::Audit(args) => audit::audit(&args, &output),
-        Verb::Witnesses(args) => witnesses::witnesses(&args),
+        Verb::Audit(args) => block_on(audit::audit(&args, &output)),
+        Verb::Witnesses(args) => block_on(witnesses::witnesses(&args)),
         Verb::Data(args) => data::data(&args),
-        Verb::Backup(args) => backup::backup(&args),
+        Verb::Backup(args) => block_on(backup::backup(&args)),
         Verb::Compact(args) => compact::compact(&args),
         Verb::Gc(args) => block_on(gc::gc(args)),
         Verb::Salvage(args) => salvage::salvage(&args),

@@ -4,7 +4,7 @@ use super::elsewhere::Elsewhere;
 use super::plan;
 use super::printer::{self, option, quoted};
 use super::progress::Progress;
-use crate::artifacts::Place;
+use crate::artifacts::{Place, new_identity};
 use crate::coordinator::{
     Core, Handle, Notice, OpenError, Prepared, Recovery, Server, ServerOptions, Unanswered, publish,
 };
@@ -83,7 +83,7 @@ pub async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
     let recovery = if args.elsewhere.listen.is_some() { Recovery::Resume } else { Recovery::Fresh };
     let place = Place::open(args.artifacts.as_deref()).await.map_err(Failure::usage)?;
     let settings = args.settings();
-    let (core, mut notices) = open(&dir, &place, recovery, settings, (&output, output.level(true)))?;
+    let (core, mut notices) = open(&dir, &place, recovery, settings, (&output, output.level(true))).await?;
     let _page = super::serve::show_metrics(&core, &args.metrics).await?;
     let tracer = super::serve::send_traces(&core, &args.traces).await?;
     core.keep_given(&prepared).await.map_err(|error| Failure::internal(miette::Report::msg(error)))?;
@@ -128,7 +128,7 @@ async fn submit(core: &Handle, prepared: Prepared) -> Option<SubmitResponse> {
 
 /// Opens the state directory, and its log before anything can be said of the ledger; whose fault a failure is
 /// decides the exit code.
-pub fn open(
+pub async fn open(
     dir: &Path,
     place: &Place,
     recovery: Recovery,
@@ -141,10 +141,17 @@ pub fn open(
         ) => Failure::usage(error),
         _ => Failure::internal(error),
     };
-    let ledger = Ledger::open(dir).map_err(|error| fault(error.into()))?;
+    let mut ledger = Ledger::open(dir).map_err(|error| fault(error.into()))?;
     telemetry::init(output.log_format, level, Some(&telemetry::log_file(dir, "coordinator")))
         .map_err(Failure::usage)?;
     let store = place.store(dir).map_err(Failure::usage)?;
+    if !matches!(place, Place::Own) {
+        let identity = ledger.identity(&new_identity()).map_err(|error| fault(error.into()))?;
+        let at = dir.canonicalize().map_err(|error| Failure::usage(miette::Report::from_err(error)))?;
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        let whereabouts = format!("{}:{}", host.to_string_lossy(), at.display());
+        place.enrol(&identity, &whereabouts).await.map_err(Failure::usage)?;
+    }
     Core::start_with(ledger, store, recovery, settings).map_err(fault)
 }
 

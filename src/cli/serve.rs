@@ -57,7 +57,8 @@ pub async fn serve(args: Args, output: Output) -> Result<Exit, Failure> {
         ..Settings::default()
     };
     let place = Place::open(args.artifacts.as_deref()).await.map_err(Failure::usage)?;
-    let (core, mut notices) = open(&args.state, &place, Recovery::Resume, settings, (&output, output.level(false)))?;
+    let (core, mut notices) =
+        open(&args.state, &place, Recovery::Resume, settings, (&output, output.level(false))).await?;
     let artifacts = place.mark().await.map_err(Failure::usage)?;
     let options = ServerOptions { listen: args.listen.clone(), access, settings, artifacts };
     let server = Server::start(core.clone(), options).await.map_err(Failure::usage)?;

@@ -1,5 +1,6 @@
 //! `epsweep witnesses DIR --out DIR2`: the adversarial examples as NumPy arrays, for use elsewhere.
 
+use super::bucket::{Artifacts, Wanted};
 use super::printer;
 use crate::artifacts::ArtifactId;
 use crate::coordinator::{Kept, KeptError, KeptEvaluation, kept};
@@ -18,9 +19,11 @@ pub struct Args {
     /// Which sweep, where there are several [default: the latest]
     #[arg(long, value_name = "NAME")]
     sweep: Option<String>,
+    #[command(flatten)]
+    artifacts: Artifacts,
 }
 
-pub fn witnesses(args: &Args) -> Result<Exit, Failure> {
+pub async fn witnesses(args: &Args) -> Result<Exit, Failure> {
     let ledger = Ledger::read(&args.dir).map_err(Failure::usage)?;
     let sweep = ledger.find_sweep(args.sweep.as_deref()).map_err(Failure::usage)?;
     let kept = kept(&ledger, &sweep).map_err(|error| match error {
@@ -34,6 +37,9 @@ pub fn witnesses(args: &Args) -> Result<Exit, Failure> {
             sweep.name
         )));
     }
+    let stored = kept.evaluations.iter().filter_map(|evaluation| evaluation.stored.as_ref());
+    let witnesses = stored.map(|stored| stored.artifact.clone()).collect();
+    args.artifacts.bring(&args.dir, &Wanted { witnesses, ..Wanted::default() }).await?;
     let mut entries = Vec::new();
     // Plan order: the shards of one checkpoint and attack follow one another.
     for shards in kept.evaluations.chunk_by(|a, b| (a.trial, a.epoch, a.attack) == (b.trial, b.epoch, b.attack)) {

@@ -5,7 +5,7 @@ use super::{Damaged, Ledger, LedgerError, SCHEMA_VERSION, classify, is_missing_t
 use crate::data::DataInfo;
 use crate::plan::TaskKey;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
@@ -244,6 +244,26 @@ impl Ledger {
         };
         let both = || Ok((query("train_answers")?, query("witness_files")?));
         both().map_err(|source| self.fails(source))
+    }
+
+    /// What this ledger is known by where several share a place, copies of it included; given to it by the first who
+    /// asks.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn identity(&mut self, new: &str) -> Result<String, LedgerError> {
+        self.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?1)", [new])?;
+        Ok(self.known_identity()?.unwrap_or_else(|| new.into()))
+    }
+
+    /// What [`Ledger::identity`] has said before, if it was ever asked.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn known_identity(&self) -> Result<Option<String>, LedgerError> {
+        let query = "SELECT value FROM meta WHERE key = 'identity'";
+        let found = self.connection.query_row(query, [], |row| row.get(0)).optional();
+        found.map_err(|source| self.fails(source))
     }
 
     /// All artifacts that anything here names: those of [`Ledger::artifacts`], the files that sweeps brought along, and the

@@ -199,6 +199,7 @@ pub(crate) mod tests {
             seed: 0,
             witnesses: Witnesses::Break,
             search_precision: Precision::Fp32,
+            warm_starts: false,
         }
     }
 

@@ -68,3 +68,31 @@ fn what_no_ledger_names_is_removed_and_nothing_else() {
     folder.epsweep(&["gc", "nowhere"]).expect(2);
     folder.epsweep(&["gc", "run", "--older-than=-1"]).expect(2).says(&["--older-than"]);
 }
+
+#[test]
+fn nothing_is_removed_from_a_shared_folder_while_a_ledger_that_uses_it_is_not_named() {
+    let folder = Folder::with(SMALL);
+    folder.epsweep(&["run", "sweep.yaml", "--out", "ours", "--artifacts", "shared"]).expect(0);
+    folder.write("sweep.yaml", &SMALL.replace("lr: 0.05", "lr: 0.1"));
+    folder.epsweep(&["run", "sweep.yaml", "--out", "theirs", "--artifacts", "shared"]).expect(0);
+    let all = files(&folder, "shared/checkpoints");
+    let gc = |dirs: &[&str]| folder.epsweep(&[&["gc", "--older-than", "0"], dirs].concat());
+    gc(&["ours"]).expect(2).says(&["nothing was removed", "theirs", "--forget"]);
+    gc(&["ours", "--dry-run"]).expect(0).says(&["last seen at", "theirs"]);
+    // A copy may be older than the original, and name less.
+    folder.epsweep(&["backup", "theirs", "copy"]).expect(0);
+    gc(&["ours", "copy"]).expect(2).says(&["nothing was removed", "theirs"]);
+    gc(&["ours", "theirs"]).expect(0);
+    assert_eq!(files(&folder, "shared/checkpoints"), all);
+    std::fs::remove_dir_all(folder.path().join("theirs")).unwrap();
+    let ledgers = files(&folder, "shared/ledgers");
+    assert_eq!(ledgers.len(), 2, "{ledgers:?}");
+    let gone = ledgers.into_iter().find(|name| {
+        std::fs::read_to_string(folder.path().join("shared/ledgers").join(name)).unwrap().ends_with("theirs")
+    });
+    let gone = gone.unwrap();
+    gc(&["ours", "--forget", &gone]).expect(0);
+    assert_eq!(files(&folder, "shared/checkpoints").len(), all.len() / 2);
+    assert_eq!(files(&folder, "shared/ledgers").len(), 1);
+    gc(&["ours"]).expect(0);
+}

@@ -175,6 +175,36 @@ fn a_corrupted_object_is_found_and_made_anew_and_a_new_disk_is_filled_from_the_b
 }
 
 #[test]
+fn commands_that_read_a_run_fetch_what_lies_only_in_the_bucket() {
+    let yaml = SLOW.replace("epochs: 9", "epochs: 2") + "  witnesses: break\n";
+    let Some((s3, folder)) = S3::with_bucket(&yaml) else { return };
+    let bucket = ["--artifacts", "s3://sweeps/lab"];
+    folder.epsweep(&[&["run", "sweep.yaml", "--out", "run"], &bucket[..]].concat()).expect(0);
+    let (checkpoints, witnesses) = (s3.objects("lab/checkpoints/"), s3.objects("lab/witnesses/"));
+    assert!(checkpoints.len() == 3 && witnesses.len() >= 3, "{checkpoints:?} {witnesses:?}");
+    let ways: [&[&str]; 3] = [&["audit", "run"], &["witnesses", "run", "--out", "arrays"], &["backup", "run", "copy"]];
+    for way in ways {
+        for cache in ["checkpoints", "witnesses"] {
+            std::fs::remove_dir_all(folder.path().join("run").join(cache)).unwrap();
+        }
+        folder.epsweep(&[way, &bucket[..]].concat()).expect(0).says(&["copied from s3://sweeps/lab"]);
+    }
+    assert_eq!(std::fs::read_dir(folder.path().join("copy/checkpoints")).unwrap().count(), 3);
+    folder.epsweep(&["audit", "copy"]).expect(0);
+    // What is damaged there is found, said and left where it is.
+    std::fs::remove_dir_all(folder.path().join("run/witnesses")).unwrap();
+    s3.ask("PUT", &format!("/sweeps/{}", witnesses[0]), b"other images");
+    folder.epsweep(&[&["audit", "run"], &bucket[..]].concat()).expect(3).says(&["was damaged"]);
+    assert_eq!(s3.objects("lab/witnesses/"), witnesses);
+    // Another ledger's artifacts are safe from a `gc` that does not know of it.
+    folder.write("sweep.yaml", &yaml.replace("{steps: 20}", "{steps: 25}"));
+    folder.epsweep(&[&["run", "sweep.yaml", "--out", "other"], &bucket[..]].concat()).expect(0);
+    let gc = |dirs: &[&str]| folder.epsweep(&[&["gc", "--older-than", "0"], dirs, &bucket[..]].concat());
+    gc(&["run"]).expect(2).says(&["s3://sweeps/lab holds artifacts of the ledger", "other", "nothing was removed"]);
+    gc(&["run", "other"]).expect(0);
+}
+
+#[test]
 fn a_bucket_that_cannot_be_used_is_refused_before_any_work() {
     let Some((s3, folder)) = S3::with_bucket(SLOW) else { return };
     let run = |folder: &Folder, place: &str| folder.epsweep(&["run", "sweep.yaml", "--artifacts", place]);
