@@ -19,6 +19,7 @@
 //! nothing imports `cli`.
 
 pub mod artifacts;
+pub mod blocking;
 pub mod cli;
 pub mod coordinator;
 pub mod data;

@@ -5,6 +5,7 @@ use super::core::{Core, Handle, Refused, no_such_sweep};
 use super::prepare::{PrepareError, Prepared};
 use super::wire;
 use super::worker_service::artifact_status;
+use crate::blocking;
 use crate::proto::client_service_server::ClientService;
 use crate::proto::{
     CancelRequest, CancelResponse, ListRequest, ListResponse, LogsRequest, LogsResponse, PauseRequest, PauseResponse,
@@ -80,8 +81,7 @@ impl ClientService for Clients {
             prepared.priority = (priority != 0).then_some(priority);
             Ok(prepared)
         };
-        let prepared =
-            tokio::task::spawn_blocking(prepare).await.map_err(|error| Status::internal(error.to_string()))??;
+        let prepared = blocking::run(prepare).await.map_err(|error| Status::internal(error.to_string()))??;
         if let Err(error) = self.core.keep_given(&prepared).await {
             self.core.bucket_or(&error).await;
             return Err(artifact_status(&error));
@@ -105,9 +105,8 @@ impl ClientService for Clients {
         let clients = self.clone();
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         tokio::spawn(async move {
-            let mut wake = clients.core.wake.clone();
             loop {
-                wake.mark_unchanged();
+                let woken = clients.core.wake.next();
                 let status = clients.find(sweep.clone()).await;
                 let ended =
                     status.as_ref().map_or(true, |status| !matches!(status.state.as_str(), "running" | "paused"));
@@ -116,7 +115,7 @@ impl ClientService for Clients {
                     return;
                 }
                 tokio::time::sleep(WATCH_INTERVAL).await;
-                let _ = tokio::time::timeout(WATCH_REFRESH, wake.changed()).await;
+                let _ = tokio::time::timeout(WATCH_REFRESH, woken).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))

@@ -1,4 +1,7 @@
 //! The one thread that owns the engine and the ledger.
+//!
+//! Who waits for requests is one thing, what a round does with them another: a thread waits ([`Core::start`]), or a task of the
+//! caller's runtime ([`Core::start_here`]), whose clock may be a simulated one.
 
 mod clock;
 mod handle;
@@ -17,7 +20,7 @@ pub(super) use space::{free_bytes, is_full};
 pub use steer::{PRIORITIES, Refused, no_such_sweep};
 
 use clock::Clock;
-use handle::{Queued, Reply};
+use handle::{Jobs, Queued, Reply, Waker};
 use space::Waiting;
 
 use super::live::{Fatal, LiveSweep};
@@ -31,9 +34,10 @@ use crate::telemetry::in_bulk;
 use crate::telemetry::traces::Tracer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 /// How often time is told to the engine when nothing else happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -63,7 +67,9 @@ pub struct Core {
     store: Store,
     pub(super) sweeps: BTreeMap<SweepId, LiveSweep>,
     clock: Clock,
-    wake: watch::Sender<u64>,
+    /// When the engine was last told the time.
+    ticked: Millis,
+    wake: Waker,
     woken: bool,
     notices: mpsc::UnboundedSender<Notice>,
     /// Sweeps that have ended in this group: told to others once that is on disk.
@@ -121,8 +127,46 @@ impl Core {
         recovery: Recovery,
         settings: Settings,
     ) -> Result<(Handle, mpsc::UnboundedReceiver<Notice>), OpenError> {
+        let (core, handle, queue, notice) = Core::open(ledger, store, recovery, settings, None)?;
+        std::thread::Builder::new()
+            .name("core".into())
+            .spawn(move || core.run(&queue))
+            .expect("a thread can be started");
+        Ok((handle, notice))
+    }
+
+    /// The same as a task of the current runtime, by its clock: with a runtime of one thread that stops its clock, all that the
+    /// core does happens in simulated time, and the same way every time. The disk is waited for on the runtime's thread.
+    ///
+    /// # Errors
+    /// As [`Core::start`].
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn start_here(
+        ledger: Ledger,
+        store: Store,
+        recovery: Recovery,
+        settings: Settings,
+    ) -> Result<(Handle, mpsc::UnboundedReceiver<Notice>), OpenError> {
+        let bell = Arc::new(Notify::new());
+        let (core, handle, queue, notice) = Core::open(ledger, store, recovery, settings, Some(bell.clone()))?;
+        tokio::spawn(core.run_here(queue, bell));
+        Ok((handle, notice))
+    }
+
+    /// Replays the history; requests are not taken yet. `bell` rings with every request that is sent.
+    #[allow(clippy::type_complexity)] // what its two callers start with
+    fn open(
+        ledger: Ledger,
+        store: Store,
+        recovery: Recovery,
+        settings: Settings,
+        bell: Option<Arc<Notify>>,
+    ) -> Result<(Core, Handle, Receiver<Queued>, mpsc::UnboundedReceiver<Notice>), OpenError> {
         store.clean()?;
-        let (wake, woken) = watch::channel(0);
+        let wake = Waker::default();
+        let woken = wake.listener();
         let (notices, notice) = mpsc::unbounded_channel();
         let (metrics, dir) = (Arc::new(Metrics::new()), ledger.dir().to_path_buf());
         let mut core = Core {
@@ -132,6 +176,7 @@ impl Core {
             store: store.clone(),
             sweeps: BTreeMap::new(),
             clock: Clock::start(),
+            ticked: 0,
             wake,
             woken: false,
             notices,
@@ -148,53 +193,75 @@ impl Core {
         };
         core.recover(recovery)?;
         let (jobs, queue) = channel();
-        std::thread::Builder::new()
-            .name("core".into())
-            .spawn(move || core.run(&queue))
-            .expect("a thread can be started");
-        Ok((Handle { jobs, wake: woken, store, dir, metrics }, notice))
+        Ok((core, Handle { jobs: Jobs::new(jobs, bell), wake: woken, store, dir, metrics }, queue, notice))
     }
 
-    /// Takes what has piled up, applies it, commits once, releases the replies.
+    /// Waits on a thread of its own.
     fn run(mut self, queue: &Receiver<Queued>) {
-        let mut last_tick = self.now();
         loop {
             let first = match queue.recv_timeout(TICK) {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let round = Instant::now();
-            self.clock.advance(self.waiting.is_some());
-            // What waits in the queue may be a sign of life: time passes only when that has been heard.
-            let (replies, heard_all) = in_bulk(|| {
-                let answered = self.answer_group(first, queue);
-                self.log_round();
-                answered
-            });
-            let overdue = self.now() >= last_tick + TICK_AT_LAST;
-            if self.waiting.is_none() && self.now() >= last_tick + TICK.as_millis() as Millis && (heard_all || overdue)
-            {
-                last_tick = self.now();
-                self.step(Event::Tick);
+            let Ok(()) = self.round(first, queue) else { return };
+        }
+    }
+
+    /// Waits as a task.
+    async fn run_here(mut self, queue: Receiver<Queued>, bell: Arc<Notify>) {
+        loop {
+            let mut next = queue.try_recv();
+            if matches!(next, Err(TryRecvError::Empty)) {
+                let _ = tokio::time::timeout(TICK, bell.notified()).await;
+                next = queue.try_recv();
             }
-            let Ok(durable) = self.settle() else { return };
-            self.traces.settled(durable.is_ok());
-            self.metrics.round(replies.len(), round.elapsed());
-            for reply in replies {
-                reply(durable.clone());
-            }
-            let halted = if self.waiting.is_none() { std::mem::take(&mut self.halted) } else { Vec::new() };
-            for (sweep, why) in halted {
+            let first = match next {
+                Ok(job) => Some(job),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => return,
+            };
+            let Ok(()) = self.round(first, &queue) else { return };
+        }
+    }
+
+    /// Takes what has piled up, applies it, commits once, releases the replies.
+    fn round(&mut self, first: Option<Queued>, queue: &Receiver<Queued>) -> Result<(), Stop> {
+        let round = Instant::now();
+        self.clock.advance(self.waiting.is_some());
+        // What waits in the queue may be a sign of life: time passes only when that has been heard.
+        let (replies, heard_all) = in_bulk(|| {
+            let answered = self.answer_group(first, queue);
+            self.log_round();
+            answered
+        });
+        let overdue = self.now() >= self.ticked + TICK_AT_LAST;
+        if self.waiting.is_none() && self.now() >= self.ticked + TICK.as_millis() as Millis && (heard_all || overdue) {
+            self.ticked = self.now();
+            self.step(Event::Tick);
+        }
+        let durable = self.settle()?;
+        self.traces.settled(durable.is_ok());
+        self.metrics.round(replies.len(), round.elapsed());
+        for reply in replies {
+            reply(durable.clone());
+        }
+        self.tell();
+        Ok(())
+    }
+
+    /// Tells others what has become durable.
+    fn tell(&mut self) {
+        if self.waiting.is_none() {
+            for (sweep, why) in self.halted.drain(..) {
                 let _ = self.notices.send(Notice::Halted { sweep, why });
             }
-            let ended = if self.waiting.is_none() { std::mem::take(&mut self.ended) } else { Vec::new() };
-            for (sweep, name) in ended {
+            for (sweep, name) in self.ended.drain(..) {
                 let _ = self.notices.send(Notice::Finished { sweep, name });
             }
-            if std::mem::take(&mut self.woken) {
-                self.wake.send_modify(|version| *version += 1);
-            }
+        }
+        if std::mem::take(&mut self.woken) {
+            self.wake.wake();
         }
     }
 
@@ -286,6 +353,14 @@ impl Core {
             self.broken.get_or_insert(error);
             T::default()
         })
+    }
+
+    /// What the engine holds of itself, for tests.
+    ///
+    /// # Panics
+    /// When parts of its state contradict each other.
+    pub fn sanity_check(&self) {
+        self.engine.sanity_check();
     }
 
     /// Sends traces from now on.

@@ -7,7 +7,7 @@ use crate::engine::Settings;
 use crate::proto;
 use crate::proto::client_service_server::ClientServiceServer;
 use crate::proto::worker_service_server::WorkerServiceServer;
-use crate::transport::{Access, Faults, Guard, limits, listen};
+use crate::transport::{Accept, Access, Faults, Guard, limits, listen};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -69,9 +69,15 @@ impl Server {
             _ => ServerError::Bind { address, source },
         })?;
         let address = listener.local_addr().map_err(|source| ServerError::Bind { address, source })?;
+        Ok(Server::start_on(core, options, listener, address))
+    }
+
+    /// Serves whoever comes through `listener`, which is known as `address`. Whether that may be without TLS is the
+    /// caller's to know.
+    pub fn start_on(core: Handle, options: ServerOptions, listener: impl Accept, address: SocketAddr) -> Server {
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(core, options, listener, stop.clone()));
-        Ok(Server { address, stop, task })
+        Server { address, stop, task }
     }
 
     /// Takes no new calls and waits briefly for those under way.
@@ -84,7 +90,7 @@ impl Server {
 async fn serve(
     core: Handle,
     options: ServerOptions,
-    listener: TcpListener,
+    listener: impl Accept,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();

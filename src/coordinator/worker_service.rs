@@ -4,6 +4,7 @@ use super::core::{Core, Handle, Unanswered, is_full};
 use super::wire::{self, Names};
 use super::{PROTOCOL, ServerOptions, WAITS};
 use crate::artifacts::{ArtifactError, ArtifactId, BucketError, Store};
+use crate::blocking;
 use crate::engine::{Failure, Lease, Verdict};
 use crate::ledger::{Unfinished, WorkerInfo};
 use crate::proto::worker_service_server::WorkerService;
@@ -204,10 +205,9 @@ impl Workers {
             }
             piece = next_piece(&mut rest).await?;
         }
-        tokio::task::spawn_blocking(move || upload.finish(&id))
-            .await
-            .map(|finished| finished.map_err(|error| (error, size)))
-            .map_err(|error| Status::internal(error.to_string()))
+        let finished = blocking::run(move || upload.finish(&id)).await;
+        let finished = finished.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(finished.map_err(|error| (error, size)))
     }
 }
 
@@ -244,9 +244,8 @@ impl WorkerService for Workers {
         wire::time_left(&request)?;
         let begun = Instant::now();
         let deadline = begun + Duration::from_millis(request.wait_ms.into()).min(LONGEST_WAIT);
-        let mut wake = self.core.wake.clone();
         loop {
-            wake.mark_unchanged();
+            let woken = self.core.wake.next();
             let seconds_left = request.seconds_left.map(|left| (left - begun.elapsed().as_secs_f64()).max(0.0));
             let asked = AcquireRequest { seconds_left, ..request.clone() };
             let granted = self.core.call(move |core| (core.acquire(&asked), core.is_draining())).await?;
@@ -255,7 +254,8 @@ impl WorkerService for Workers {
                 return Ok(Response::new(AcquireResponse { leases, drain }));
             }
             tokio::select! {
-                changed = wake.changed() => if changed.is_err() { return Err(Unanswered::Gone.into()) },
+                biased;
+                () = woken => {}
                 () = tokio::time::sleep_until(deadline) => return Ok(Response::new(AcquireResponse::default())),
             }
         }

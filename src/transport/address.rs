@@ -35,7 +35,7 @@ impl Place {
             Place::At { host, port } => Ok((host.clone(), *port)),
             Place::In(path) => {
                 let path = path.clone();
-                tokio::task::spawn_blocking(move || read(&path)).await.map_err(io::Error::other)?
+                crate::blocking::run(move || read(&path)).await.map_err(io::Error::other)?
             }
         }
     }

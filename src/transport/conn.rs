@@ -8,20 +8,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+enum Stream<S> {
+    Plain(S),
+    Tls(Box<TlsStream<S>>),
 }
 
 /// A stream that ends by itself when its peer does not introduce itself, sleeps, or is shut out.
-pub struct Conn {
-    stream: Stream,
+pub struct Conn<S> {
+    stream: Stream<S>,
     peer: Peer,
     register: Arc<Register>,
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -29,16 +28,16 @@ pub struct Conn {
     look: Pin<Box<Sleep>>,
 }
 
-impl Conn {
-    pub fn plain(stream: TcpStream, peer: Peer, register: Arc<Register>) -> Conn {
+impl<S> Conn<S> {
+    pub fn plain(stream: S, peer: Peer, register: Arc<Register>) -> Conn<S> {
         Conn::new(Stream::Plain(stream), peer, register)
     }
 
-    pub fn tls(stream: TlsStream<TcpStream>, peer: Peer, register: Arc<Register>) -> Conn {
+    pub fn tls(stream: TlsStream<S>, peer: Peer, register: Arc<Register>) -> Conn<S> {
         Conn::new(Stream::Tls(Box::new(stream)), peer, register)
     }
 
-    fn new(stream: Stream, peer: Peer, register: Arc<Register>) -> Conn {
+    fn new(stream: Stream<S>, peer: Peer, register: Arc<Register>) -> Conn<S> {
         let closed = Box::pin(peer.close.clone().cancelled_owned());
         let look = Box::pin(tokio::time::sleep_until(peer.since + INTRODUCTION));
         Conn { stream, peer, register, closed, look }
@@ -63,13 +62,13 @@ impl Conn {
     }
 }
 
-impl Drop for Conn {
+impl<S> Drop for Conn<S> {
     fn drop(&mut self) {
         self.register.forget(&self.peer);
     }
 }
 
-impl Connected for Conn {
+impl<S> Connected for Conn<S> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
@@ -77,7 +76,7 @@ impl Connected for Conn {
     }
 }
 
-impl AsyncRead for Conn {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Conn<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Some(end) = self.poll_end(cx) {
             return Poll::Ready(Err(end));
@@ -89,7 +88,7 @@ impl AsyncRead for Conn {
     }
 }
 
-impl AsyncWrite for Conn {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Conn<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),

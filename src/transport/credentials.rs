@@ -2,11 +2,13 @@
 
 use super::AccessError;
 use super::address::Place;
+use super::connect::{Connect, Connection, Stream, Tcp};
 use super::fresh::Fresh;
 use super::limits::{LOOK, PING};
 use super::roles::Role;
 use super::tls::ClientTls;
 use super::tokens::secret_for;
+use crate::blocking;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::future::Future;
@@ -17,7 +19,6 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::codegen::http::Uri;
 use tonic::service::Interceptor;
@@ -52,6 +53,7 @@ pub struct Credentials {
     token: Option<Arc<Fresh<String>>>,
     tls: Option<Arc<Fresh<ClientTls>>>,
     tls_name: Option<ServerName<'static>>,
+    connect: Arc<dyn Connect>,
 }
 
 impl Credentials {
@@ -60,7 +62,13 @@ impl Credentials {
     pub fn load(proof: &Proof, role: Role) -> Result<Credentials, AccessError> {
         let token = proof.token_file.as_deref().map(|path| secret_for(path, role)).transpose()?;
         let tls = proof.tls_dir.as_deref().map(ClientTls::from_dir).transpose()?;
-        Ok(Credentials { token: token.map(Arc::new), tls: tls.map(Arc::new), tls_name: proof.tls_name.clone() })
+        let (token, tls) = (token.map(Arc::new), tls.map(Arc::new));
+        Ok(Credentials { token, tls, tls_name: proof.tls_name.clone(), connect: Arc::new(Tcp) })
+    }
+
+    /// The same, shown over connections that `connect` opens.
+    pub fn over(self, connect: Arc<dyn Connect>) -> Credentials {
+        Credentials { connect, ..self }
     }
 
     /// The coordinator at `address` (HOST:PORT, or @FILE for a file that says so), and the way there. The file is
@@ -75,7 +83,8 @@ impl Credentials {
             Place::At { .. } => format!("http://{address}"),
             Place::In(_) => "http://coordinator".into(), // calls need some origin; the dialer knows the way
         };
-        let dialer = Dialer { place, tls: self.tls.clone(), tls_name: self.tls_name.clone() };
+        let (tls, tls_name, connect) = (self.tls.clone(), self.tls_name.clone(), self.connect.clone());
+        let dialer = Dialer { place, tls, tls_name, connect };
         // TLS is the dialer's: to tonic it looks like any stream.
         let endpoint = Endpoint::from_shared(origin).map_err(|_| wrong())?;
         let endpoint = endpoint
@@ -122,11 +131,8 @@ pub struct Dialer {
     place: Place,
     tls: Option<Arc<Fresh<ClientTls>>>,
     tls_name: Option<ServerName<'static>>,
+    connect: Arc<dyn Connect>,
 }
-
-/// A connection, with or without TLS.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// Why no connection was even tried, or not in the clear.
 #[derive(Debug, thiserror::Error)]
@@ -142,16 +148,12 @@ enum DialError {
 impl Dialer {
     async fn dial(self) -> io::Result<Box<dyn Stream>> {
         let (host, port) = self.place.find().await?;
-        let stream = TcpStream::connect((host.as_str(), port)).await?;
-        stream.set_nodelay(true)?;
+        let Connection { stream, is_local } = self.connect.connect(host.clone(), port).await?;
         let Some(tls) = self.tls else {
-            if !stream.peer_addr()?.ip().is_loopback() {
-                return Err(io::Error::other(DialError::Plaintext { host }));
-            }
-            return Ok(Box::new(stream));
+            return if is_local { Ok(stream) } else { Err(io::Error::other(DialError::Plaintext { host })) };
         };
         let looking = tls.clone();
-        let _ = tokio::task::spawn_blocking(move || looking.look()).await;
+        let _ = blocking::run(move || looking.look()).await;
         let name = self.tls_name.map_or_else(|| ServerName::try_from(host.clone()), Ok);
         let name = name.map_err(|_| io::Error::other(DialError::Name { host }))?;
         let mut stream = TlsConnector::from(tls.get().config.clone()).connect(name, stream).await?;

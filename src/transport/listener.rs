@@ -5,12 +5,14 @@ use super::limits::{CONNECTIONS, INTRODUCTION, STRANGERS};
 use super::roles::Caller;
 use super::tls::{ServerTls, holder};
 use super::{Access, limits};
+use crate::blocking;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -162,25 +164,43 @@ impl Register {
     }
 }
 
+/// Where connections come from: TCP, or what carries them in its place.
+pub trait Accept: Send + 'static {
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection, and who it comes from. Nothing is lost when the future is dropped.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, address) = TcpListener::accept(self).await?;
+        let _ = stream.set_nodelay(true);
+        Ok((stream, address))
+    }
+}
+
 /// Accepts connections until `stop`; those that are ready for HTTP/2 come out of the stream.
-pub fn listen(
-    listener: TcpListener,
+pub fn listen<A: Accept>(
+    mut listener: A,
     access: Access,
     register: Arc<Register>,
     stop: CancellationToken,
-) -> ReceiverStream<io::Result<Conn>> {
+) -> ReceiverStream<io::Result<Conn<A::Stream>>> {
     let (ready, connections) = mpsc::channel(64);
     let epochs = Arc::new(Epochs::default());
     tokio::spawn(keep_fresh(access.clone(), register.clone(), epochs.clone(), stop.clone()));
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                accepted = Accept::accept(&mut listener) => accepted,
             };
             match accepted {
                 Ok((stream, address)) => {
-                    let _ = stream.set_nodelay(true);
                     let (id, close) = register.enter();
                     let state = State {
                         id,
@@ -207,13 +227,13 @@ pub fn listen(
 }
 
 /// The handshake, in time, and on to HTTP/2.
-async fn greet(
-    stream: TcpStream,
+async fn greet<S: AsyncRead + AsyncWrite + Send + Unpin>(
+    stream: S,
     mut state: State,
     access: Access,
     register: Arc<Register>,
     epochs: Arc<Epochs>,
-    ready: mpsc::Sender<io::Result<Conn>>,
+    ready: mpsc::Sender<io::Result<Conn<S>>>,
 ) {
     let Some(tls) = access.tls() else {
         let _ = ready.send(Ok(Conn::plain(stream, Peer(Arc::new(state)), register))).await;
@@ -221,6 +241,7 @@ async fn greet(
     };
     let shake = TlsAcceptor::from(tls.config.clone()).accept(stream);
     let shaken = tokio::select! {
+        biased;
         () = state.close.cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
         shaken = tokio::time::timeout(INTRODUCTION, shake) => shaken.unwrap_or_else(|late| Err(late.into())),
     };
@@ -276,11 +297,12 @@ impl Epochs {
 async fn keep_fresh(access: Access, register: Arc<Register>, epochs: Arc<Epochs>, stop: CancellationToken) {
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(limits::LOOK) => {}
         }
         let looking = access.clone();
-        if tokio::task::spawn_blocking(move || looking.look()).await.is_err() {
+        if blocking::run(move || looking.look()).await.is_err() {
             return;
         }
         if let Some(tls) = access.tls() {

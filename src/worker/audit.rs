@@ -1,7 +1,7 @@
 //! `epsweep-worker audit`: the half of `epsweep audit` that needs the network. It reads a run's
 //! directory, changes nothing there, and writes [`AuditEvent`]s to stdout, one JSON object a line.
 
-use super::fetch::chain;
+use super::shell::chain;
 use crate::lab::Device;
 use crate::lab::audit::Examiner;
 use clap::Parser;

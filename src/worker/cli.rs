@@ -1,9 +1,10 @@
 //! `epsweep-worker`: its options, its signals, its exit codes.
 
 use super::audit::{self, AuditCli};
+use super::compute::Lab;
 use super::device;
 use super::limit::{self, Limit};
-use crate::worker::{LinkError, Options, WorkerError};
+use super::shell::{self, LinkError, Options, WorkerError};
 use clap::Parser;
 use epsweep::artifacts::Place;
 use epsweep::launch::compute::Compute;
@@ -17,7 +18,8 @@ use epsweep::telemetry::traces::Traces;
 use epsweep::transport::{Credentials, Proof, Role};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 
 /// Of the default cache, in GiB.
@@ -127,7 +129,9 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         name,
         host,
         slots: cli.slots.unwrap_or(devices.all.len() as u32),
-        devices,
+        device: devices.name.clone(),
+        compute: Arc::new(Lab::new(devices)),
+        first_request: SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_millis() as u64),
         cache_size: cli.cache_size.or(cli.cache.is_none().then_some(CACHE_SIZE)).map(|size| size << 30),
         cache: cli.cache.unwrap_or_else(default_cache),
         place: Place::open(cli.artifacts.as_deref()).await.map_err(Failure::usage)?,
@@ -140,7 +144,7 @@ async fn work(cli: Cli) -> Result<Exit, Failure> {
         ends,
         idle_exit: cli.idle_exit.map(Duration::from_secs_f64),
     };
-    let ended = crate::worker::run(options, shutdown).await;
+    let ended = shell::run(options, shutdown).await;
     tracer.close().await;
     match ended {
         Ok(()) if interrupted.is_cancelled() => {

@@ -8,25 +8,14 @@
 //! One asynchronous thread speaks gRPC; each slot is a thread of its own that computes with one
 //! libtorch thread. A coordinator that cannot be reached is waited for, with backoff, while the
 //! slots go on. What is finished lies on disk until it is handed in, if need be by the next process.
+//!
+//! All that is in [`shell`], which knows no libtorch; what stands here are the program's options, its devices, and the lab
+//! as the shell's slots use it.
 
-mod answers;
-mod asking;
 mod audit;
-mod cache;
 pub mod cli;
+mod compute;
+mod data;
 mod device;
-mod error;
-mod fetch;
-mod handin;
 mod limit;
-mod link;
-mod metrics;
-mod post;
-mod run;
-mod slots;
-mod traces;
-mod training;
-
-pub use error::WorkerError;
-pub use link::LinkError;
-pub use run::{Options, run};
+mod shell;

@@ -139,6 +139,11 @@ fn only_the_worker_calls_the_lab() {
 }
 
 #[test]
+fn the_workers_shell_runs_without_the_lab() {
+    nowhere("what computes is given to it", &["crate::lab", "lab::"], |source| source.is_in(&["src/worker/shell"]));
+}
+
+#[test]
 fn nothing_imports_the_command_line() {
     nowhere("cli is the outermost room", &["crate::cli", "epsweep::cli"], |source| {
         !source.is_in(&["src/cli", "src/bin/epsweep.rs"])

@@ -2,7 +2,8 @@
 
 use super::TICK;
 use crate::engine::Millis;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Time as the engine is told it: it advances once a round, and by a second at most. When the core itself stood
 /// still (a slow disk, a stopped process, a busy machine), workers could not be heard: that time is not

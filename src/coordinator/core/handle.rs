@@ -6,7 +6,8 @@ use crate::coordinator::metrics::Metrics;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, oneshot};
 
 /// Why a request was not answered. Nothing of it has happened: it may be asked again.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -31,12 +32,64 @@ pub(super) struct Queued {
     pub job: Job,
 }
 
+/// The queue of requests, and the bell beside it where a task waits for them.
+#[derive(Debug, Clone)]
+pub(super) struct Jobs {
+    queue: Sender<Queued>,
+    bell: Option<Arc<Notify>>,
+}
+
+impl Jobs {
+    pub fn new(queue: Sender<Queued>, bell: Option<Arc<Notify>>) -> Jobs {
+        Jobs { queue, bell }
+    }
+
+    fn send(&self, queued: Queued) -> Result<(), Unanswered> {
+        self.queue.send(queued).map_err(|_| Unanswered::Gone)?;
+        if let Some(bell) = &self.bell {
+            bell.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// Says that tasks may have become ready or a sweep has changed; also that the core has ended. Who waits is woken in the order
+/// in which they came (a `watch` channel draws lots), so that what follows is the same every time.
+#[derive(Debug, Clone, Default)]
+pub(in crate::coordinator) struct Wake(Arc<Notify>);
+
+impl Wake {
+    /// The next time after this call, however late that is waited for.
+    pub fn next(&self) -> Notified<'_> {
+        self.0.notified()
+    }
+}
+
+/// The core's end of it.
+#[derive(Debug, Default)]
+pub(super) struct Waker(Wake);
+
+impl Waker {
+    pub fn wake(&self) {
+        self.0.0.notify_waiters();
+    }
+
+    pub fn listener(&self) -> Wake {
+        self.0.clone()
+    }
+}
+
+impl Drop for Waker {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
 /// The way to the core thread. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    pub(super) jobs: Sender<Queued>,
-    /// Counts up whenever tasks may have become ready or a sweep has changed.
-    pub(in crate::coordinator) wake: watch::Receiver<u64>,
+    pub(super) jobs: Jobs,
+    pub(in crate::coordinator) wake: Wake,
     pub(in crate::coordinator) store: Store,
     /// The state directory.
     pub(in crate::coordinator) dir: PathBuf,
@@ -74,7 +127,7 @@ impl Handle {
             let value = core.map(f);
             Box::new(move |durable| drop(reply.send(durable.and(value))))
         };
-        self.jobs.send(Queued { changes, job: Box::new(job) }).map_err(|_| Unanswered::Gone)?;
+        self.jobs.send(Queued { changes, job: Box::new(job) })?;
         answer.await.unwrap_or(Err(Unanswered::Gone))
     }
 }

@@ -25,6 +25,7 @@ impl Core {
         let started = Instant::now();
         let records = self.replay()?;
         self.mend()?;
+        self.drop_unnamed_states();
         if recovery == Recovery::Fresh {
             let now = self.now();
             let effects = self.engine.release_all(now);

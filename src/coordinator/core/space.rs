@@ -10,7 +10,8 @@ use crate::ledger::LedgerError;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Between two looks at the disk.
 const RETRY: Duration = Duration::from_secs(1);

@@ -250,3 +250,27 @@ async fn a_worker_without_the_lease_can_neither_replace_nor_drop_anothers_state(
     assert_eq!(verdict, Ok(Verdict::Accepted));
     assert!(!store.contains(&further), "the run has ended");
 }
+
+#[tokio::test]
+async fn states_that_were_uploaded_and_never_named_are_removed_at_the_next_start() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (handle, notices) = start(dir.path());
+    let sweep = prepared(YAML);
+    handle.call(move |core| core.submit(&sweep)).await.expect("submitted");
+    Worker::new(&handle).register().await;
+    let leases = handle.call(|core| core.acquire(&asked(1, 1))).await.expect("answered").expect("known");
+    let lease: Lease = leases[0].id.clone().unwrap_or_default().try_into().expect("a lease");
+    let store = handle.store.training();
+    let named = store.put(b"five steps").expect("room");
+    let state = Unfinished { artifact: named.to_string(), step: 5 };
+    handle.call(move |core| core.save_training("w", lease, state)).await.expect("answered").expect("valid");
+    let unnamed = store.put(b"six steps").expect("room");
+    let half = store.dir().join(".uploading-1");
+    std::fs::write(&half, "seven").expect("room");
+    drop((handle, notices));
+    while Ledger::open(dir.path()).is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await; // the core's thread still has it
+    }
+    let _restarted = start(dir.path());
+    assert!(store.contains(&named) && !store.contains(&unnamed) && !half.exists());
+}

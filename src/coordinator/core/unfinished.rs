@@ -34,6 +34,20 @@ impl Core {
         self.keep(found)
     }
 
+    /// Removes states that no run can go on from: they were uploaded, in part or whole, and whoever did it died before it said
+    /// what they were. Before anybody uploads anew.
+    pub(super) fn drop_unnamed_states(&self) {
+        for file in std::fs::read_dir(self.store.training().dir()).into_iter().flatten().flatten() {
+            let path = file.path();
+            let artifact = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            if matches!(self.ledger.names_unfinished(artifact), Ok(false))
+                && let Err(error) = std::fs::remove_file(&path)
+            {
+                tracing::warn!(%error, file = %path.display(), "a training state that nobody needs stays on the disk");
+            }
+        }
+    }
+
     /// A training run has been answered.
     pub(super) fn forget_unfinished(&mut self, task: TaskKey) {
         if let Some(state) = self.unfinished(task) {

@@ -3,31 +3,27 @@
 use super::answers::Answers;
 use super::asking::{Asking, Want};
 use super::cache;
-use super::device::Devices;
 use super::error::WorkerError;
-use super::fetch::{self, DataCache, Fetches};
+use super::fetch::{self, Fetches};
+use super::held::{Added, Held};
 use super::link::{Identity, Link, LinkError, bounded, parse_leases};
 use super::metrics::{Metrics, Now};
 use super::post::Post;
-use super::slots::{self, Done, Job, Shared};
+use super::slots::{self, Compute, Done, Job, Shared};
 use super::traces::Attempt;
-use crate::lab::TRAINING_INTERVAL;
 use epsweep::artifacts::{ArtifactId, Place, Store};
+use epsweep::blocking;
 use epsweep::engine::{Failure, Lease};
-use epsweep::plan::TaskKey;
 use epsweep::proto::{self, AcquireRequest, AcquireResponse, FailRequest, FailureKind, HeartbeatRequest, LeaveRequest};
 use epsweep::telemetry;
 use epsweep::telemetry::metrics::{MetricFamily, Page};
 use epsweep::telemetry::traces::{Ended, Tracer};
 use epsweep::transport::Credentials;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,8 +40,14 @@ pub struct Options {
     pub connect: String,
     pub name: String,
     pub host: String,
-    pub devices: Devices,
+    /// What it computes on, as the ledger shows it.
+    pub device: String,
     pub slots: u32,
+    /// What its slots do.
+    pub compute: Arc<dyn Compute>,
+    /// The number of its first request for work: above every number of an earlier process of its name, whose last request
+    /// may still be on its way and must not pass for newer than the first of this one.
+    pub first_request: u64,
     /// Checkpoints and unfinished training runs.
     pub cache: PathBuf,
     /// Bytes that its checkpoints and witnesses may take.
@@ -68,63 +70,6 @@ pub struct Options {
     pub tracer: Tracer,
 }
 
-/// One lease, as the slot that works on it and the heartbeats share it.
-#[derive(Default)]
-struct Holding {
-    attempt: u32,
-    stop: Arc<AtomicBool>,
-    begun: Arc<AtomicBool>,
-}
-
-/// What is held, for heartbeats and revocations.
-#[derive(Default)]
-pub(super) struct Held(Mutex<HashMap<TaskKey, Holding>>);
-
-impl Held {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskKey, Holding>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn leases(&self) -> Vec<Lease> {
-        self.lock().iter().map(|(&task, held)| Lease { task, attempt: held.attempt }).collect()
-    }
-
-    /// All leases, and those that wait for a slot.
-    fn beat(&self) -> (Vec<Lease>, Vec<Lease>) {
-        let held = self.lock();
-        let lease = |(&task, held): (&TaskKey, &Holding)| Lease { task, attempt: held.attempt };
-        let waits = |(_, held): &(&TaskKey, &Holding)| !held.begun.load(Ordering::Relaxed);
-        (held.iter().map(lease).collect(), held.iter().filter(waits).map(lease).collect())
-    }
-
-    /// Returns the flags that stop it, and that say that it has begun.
-    fn add(&self, lease: Lease) -> (Arc<AtomicBool>, Arc<AtomicBool>) {
-        let holding = Holding { attempt: lease.attempt, ..Holding::default() };
-        let flags = (holding.stop.clone(), holding.begun.clone());
-        self.lock().insert(lease.task, holding);
-        flags
-    }
-
-    fn remove(&self, lease: Lease) {
-        let mut held = self.lock();
-        if held.get(&lease.task).is_some_and(|held| held.attempt == lease.attempt) {
-            held.remove(&lease.task);
-        }
-    }
-
-    fn stop(&self, lease: Lease) {
-        if let Some(held) = self.lock().get(&lease.task)
-            && held.attempt == lease.attempt
-        {
-            held.stop.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn stop_all(&self) {
-        self.lock().values().for_each(|held| held.stop.store(true, Ordering::Relaxed));
-    }
-}
-
 /// The running worker, shared by its tasks.
 #[derive(Clone)]
 pub(super) struct Worker {
@@ -134,8 +79,10 @@ pub(super) struct Worker {
     pub answers: Arc<Answers>,
     pub post: Arc<Post>,
     fetches: Arc<Fetches>,
-    jobs: Sender<Job>,
+    jobs: UnboundedSender<Job>,
+    pub compute: Arc<dyn Compute>,
     slots: u32,
+    first_request: u64,
     ends: Option<Instant>,
     idle_exit: Option<Duration>,
     /// Unfinished training runs go to the coordinator.
@@ -155,12 +102,12 @@ pub(super) struct Worker {
 /// When the cache cannot be used, or the coordinator refuses or stays silent for too long.
 pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), WorkerError> {
     let held = Arc::new(Held::default());
-    let (device_name, libtorch) = (options.devices.name.clone(), options.libtorch.clone());
+    let (device, libtorch) = (options.device.clone(), options.libtorch.clone());
     let identity = Identity {
         worker: options.name.clone(),
         host: options.host,
         slots: options.slots,
-        device: options.devices.name.clone(),
+        device: options.device,
         libtorch: options.libtorch,
     };
     let named = held.clone();
@@ -172,11 +119,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         Arc::new(move || named.leases()),
     )?;
     let shared = Arc::new(Shared {
-        data: DataCache::new(options.devices.pinned_memory),
         checkpoints: options.place.seen_from(&options.cache)?,
         passing: Store::open(&options.cache.join("passing"))?,
         partial: options.cache.join("training"),
-        save_every: options.save_every.unwrap_or(TRAINING_INTERVAL).min(TRAINING_INTERVAL),
+        save_every: options.save_every,
         metrics: Metrics::new(),
         tracer: options.tracer.clone(),
     });
@@ -186,7 +132,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
     let bound = options.cache_size.filter(|_| !matches!(options.place, Place::Folder(_)));
     let _bound = cache::keep_within(bound, &shared.checkpoints, &options.cache);
     let (done, mut finished) = unbounded_channel();
-    let jobs = slots::start(options.slots, &options.devices, &shared, &done);
+    let jobs = slots::start(options.slots, &options.compute, &shared, &done);
     let worker = Worker {
         post: Arc::new(Post::open(link.clone())),
         fetches: Arc::default(),
@@ -195,7 +141,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
         shared,
         answers: Arc::new(answers),
         jobs,
+        compute: options.compute,
         slots: options.slots,
+        first_request: options.first_request,
         ends: options.ends,
         idle_exit: options.idle_exit,
         saves: options.save_every.is_some(),
@@ -207,14 +155,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Wo
     let _page = match &options.metrics {
         Some(address) => {
             let worker = worker.clone();
-            let look = move || std::future::ready(Some(worker.families(&device_name, &libtorch)));
+            let look = move || std::future::ready(Some(worker.families(&device, &libtorch)));
             Some(Page::serve(address, look).await?)
         }
         None => None,
     };
     let welcome = tokio::select! {
-        welcome = worker.join(&options.cache) => welcome?,
+        biased;
         () = shutdown.cancelled() => return Ok(()),
+        welcome = worker.join(&options.cache) => welcome?,
     };
     if options.place.mark().await?.is_some_and(|mark| mark != welcome.artifacts) {
         return Err(WorkerError::NotShared { place: options.place });
@@ -241,11 +190,11 @@ impl Worker {
 
     /// Acquires, hands to the slots, delivers; returns when drained, told to go, or given up.
     async fn serve(self, finished: &mut tokio::sync::mpsc::UnboundedReceiver<Done>) -> Result<(), LinkError> {
-        let mut asking = Asking::new(self.slots);
+        let mut asking = Asking::new(self.slots, self.first_request);
         let (failed, mut failures) = unbounded_channel();
         let mut idle_since = Instant::now();
         loop {
-            let held = self.held.lock().len() as u32;
+            let held = self.held.count();
             let drained = self.drain.is_cancelled();
             if held > 0 {
                 idle_since = Instant::now();
@@ -256,6 +205,7 @@ impl Worker {
                 false => asking.update(held, |want| Box::pin(self.clone().acquire(want))),
             }
             tokio::select! {
+                biased; // the same events are always taken in the same order
                 () = self.shutdown.cancelled() => return Ok(()),
                 () = self.drain.cancelled(), if !drained => {}
                 Some(error) = failures.recv() => return Err(error),
@@ -279,7 +229,7 @@ impl Worker {
                     }
                     let granted = leases.len();
                     leases.into_iter().for_each(|lease| self.start(lease));
-                    asking.granted(granted, self.held.lock().len() as u32);
+                    asking.granted(granted, self.held.count());
                 }
             }
         }
@@ -336,7 +286,7 @@ impl Worker {
             tracing::error!("the coordinator sent a lease without a valid id");
             return;
         };
-        let (stop, begun) = self.held.add(lease);
+        let Added { stop, begun, earlier } = self.held.add(lease);
         let worker = self.clone();
         let mut trace = Attempt::of(&self.shared.tracer, lease, &sent, &self.link.worker());
         trace.begin("fetch");
@@ -345,10 +295,14 @@ impl Worker {
             "train" => job.sent.inputs.clone(),
             _ => vec![job.sent.checkpoint.clone()],
         };
-        if wanted.is_empty() && job.sent.training.is_empty() {
+        if wanted.is_empty() && job.sent.training.is_empty() && earlier.is_empty() {
             return self.queue(job);
         }
         self.deliveries.spawn(async move {
+            // They may be at work in the folder that this one is to go on in.
+            for attempt in earlier {
+                attempt.cancelled().await;
+            }
             if !job.sent.training.is_empty() {
                 worker.take_over(lease, &job.sent.training).await;
             }
@@ -392,14 +346,18 @@ impl Worker {
                 self.shared.metrics.unsent.inc();
                 let handed_in = self.hand_in(lease, done.seconds, answer).await;
                 self.shared.metrics.unsent.dec();
+                if handed_in.is_ok() {
+                    self.held.stop_task(lease.task);
+                }
                 done.trace.end(if handed_in.is_ok() { Ended::Well } else { Ended::Badly("it was not taken") });
                 handed_in
             }
         };
-        self.release(lease);
         if let (Ok(()), Some(partial), false) = (&result, &done.partial, done.stopped) {
-            let _ = tokio::fs::remove_dir_all(partial).await;
+            let partial = partial.clone();
+            let _ = blocking::run(move || std::fs::remove_dir_all(partial)).await;
         }
+        self.release(lease); // last: another attempt may wait for the folder
         result
     }
 
@@ -464,8 +422,9 @@ impl Worker {
     async fn wind_down(self, finished: &mut tokio::sync::mpsc::UnboundedReceiver<Done>) {
         self.held.stop_all();
         let deadline = Instant::now() + GRACE;
-        while !self.held.lock().is_empty() {
+        while self.held.count() > 0 {
             tokio::select! {
+                biased;
                 Some(done) = finished.recv() => {
                     let worker = self.clone();
                     let lease = done.lease;

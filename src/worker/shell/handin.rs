@@ -4,8 +4,7 @@ use super::answers::{self, Answers};
 use super::fetch::{self, Sort};
 use super::link::LinkError;
 use super::run::Worker;
-use super::slots::{Answer, Packed};
-use crate::lab::{Checkpoint, Passes};
+use super::slots::{Answer, Packed, Trained};
 use epsweep::artifacts::{ArtifactId, Store};
 use epsweep::engine::Lease;
 use epsweep::proto::commit_response::Verdict;
@@ -64,12 +63,11 @@ impl Worker {
                 (commit_request::Answer::Measure(MeasureAnswer { content }), passes)
             }
         };
-        let Passes { forwards, backwards, examples } = passes;
         let message = CommitRequest {
             worker: self.link.worker(),
             lease: Some(lease.into()),
             seconds,
-            passes: Some(proto::Passes { forwards, backwards, examples }),
+            passes: Some(passes),
             answer: Some(answer),
         };
         (message, blobs)
@@ -165,8 +163,8 @@ impl Worker {
     }
 }
 
-fn describe(checkpoint: Checkpoint, blobs: &mut Blobs) -> proto::Checkpoint {
-    let Checkpoint { epoch, train_loss, train_seconds, facts, weights } = checkpoint;
+fn describe(checkpoint: Trained, blobs: &mut Blobs) -> proto::Checkpoint {
+    let Trained { epoch, train_loss, train_seconds, facts, weights } = checkpoint;
     let id = ArtifactId::of(&weights);
     let described = proto::Checkpoint {
         epoch,

@@ -1,6 +1,7 @@
 //! The bound on what a worker's cache holds of checkpoints and witnesses.
 
 use epsweep::artifacts::{Store, trim};
+use epsweep::blocking;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,10 +18,7 @@ pub(super) fn keep_within(most: Option<u64>, checkpoints: &Store, cache: &Path) 
     Some(AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
             let (stores, cache) = (stores.clone(), cache.clone());
-            let trimmed =
-                tokio::task::spawn_blocking(
-                    move || if has_unsent(&cache) { Ok(0) } else { trim(&stores, most, RECENT) },
-                );
+            let trimmed = blocking::run(move || if has_unsent(&cache) { Ok(0) } else { trim(&stores, most, RECENT) });
             match trimmed.await {
                 Ok(Ok(0)) | Err(_) => {}
                 Ok(Ok(bytes)) => tracing::info!(bytes, "removed from the cache what was not used for longest"),

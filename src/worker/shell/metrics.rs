@@ -1,6 +1,6 @@
 //! What a worker shows to Prometheus; see docs/metrics.md.
 
-use super::slots::{Answer, Done};
+use super::slots::Done;
 use epsweep::engine::Failure;
 use epsweep::telemetry::metrics::{KINDS, MetricFamily, common, counters, gauge, gauges, seconds_by_kind};
 use prometheus::core::Collector;
@@ -57,9 +57,7 @@ impl Metrics {
         };
         self.tasks.with_label_values(&[kind, outcome]).inc();
         self.seconds.with_label_values(&[kind]).observe(done.seconds);
-        if let Ok(Answer::Train { passes, .. } | Answer::Evaluate { passes, .. } | Answer::Measure { passes, .. }) =
-            &done.result
-        {
+        if let Ok(passes) = done.result.as_ref().map(|answer| answer.passes()) {
             self.passes.with_label_values(&["forward"]).inc_by(passes.forwards);
             self.passes.with_label_values(&["backward"]).inc_by(passes.backwards);
         }

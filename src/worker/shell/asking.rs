@@ -29,8 +29,8 @@ pub struct Asking {
 }
 
 impl Asking {
-    pub fn new(slots: u32) -> Asking {
-        Asking { slots, request: first_request(), refill: slots, call: None }
+    pub fn new(slots: u32, first_request: u64) -> Asking {
+        Asking { slots, request: first_request, refill: slots, call: None }
     }
 
     /// Begins a call where one is needed for a worker that holds so many leases. A call that was begun before a slot
@@ -71,20 +71,13 @@ impl Asking {
     }
 }
 
-/// Where a process begins to count its requests: above every number of an earlier process of its name, whose
-/// last one may still be on its way and must not pass for newer than the first of this one.
-fn first_request() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(1, |elapsed| elapsed.as_millis() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
     async fn free_slots_ask_at_once_and_a_queue_when_it_is_half_empty() {
-        let mut asking = Asking::new(2);
+        let mut asking = Asking::new(2, 7);
         let begun = std::cell::Cell::new(0);
         let begin = |_| -> Call {
             begun.set(begun.get() + 1);

@@ -8,8 +8,9 @@
 use super::fetch::{self, Sort};
 use super::link::{LinkError, bounded};
 use super::run::{CALL_TIMEOUT, Worker};
-use crate::lab;
+use super::slots::Compute;
 use epsweep::artifacts::ArtifactId;
+use epsweep::blocking;
 use epsweep::engine::Lease;
 use epsweep::proto::SaveTrainingRequest;
 use std::collections::HashMap;
@@ -50,7 +51,8 @@ impl Worker {
     /// When the coordinator refuses it or is gone for too long.
     pub(super) async fn save_training(&self, lease: Lease) -> Result<(), LinkError> {
         let folder = self.shared.training_folder(lease.task);
-        let packed = tokio::task::spawn_blocking(move || lab::training_reached(&folder).zip(pack(&folder).ok())).await;
+        let compute = self.compute.clone();
+        let packed = blocking::run(move || compute.reached(&folder).zip(pack(&folder).ok())).await;
         let Ok(Some((step, content))) = packed else { return Ok(()) };
         let id = ArtifactId::of(&content);
         fetch::upload(&self.link, Sort::Training, &id, &content).await?;
@@ -90,7 +92,8 @@ impl Worker {
         let content = store.get(&id).map_err(|error| error.to_string())?;
         let _ = store.remove(&id);
         let folder = self.shared.training_folder(lease.task);
-        tokio::task::spawn_blocking(move || unpack(&content, &folder))
+        let compute = self.compute.clone();
+        blocking::run(move || unpack(&content, &folder, &*compute))
             .await
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())
@@ -117,7 +120,7 @@ fn pack(folder: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Puts what was packed in the place of `folder` if it is further; returns how far.
-fn unpack(content: &[u8], folder: &Path) -> io::Result<Option<u64>> {
+fn unpack(content: &[u8], folder: &Path, compute: &dyn Compute) -> io::Result<Option<u64>> {
     let incoming = folder.with_extension("incoming");
     let _ = fs::remove_dir_all(&incoming);
     fs::create_dir_all(&incoming)?;
@@ -130,7 +133,7 @@ fn unpack(content: &[u8], folder: &Path) -> io::Result<Option<u64>> {
         }
         io::copy(&mut entry, &mut fs::File::create(incoming.join(&name))?)?;
     }
-    let (theirs, ours) = (lab::training_reached(&incoming), lab::training_reached(folder));
+    let (theirs, ours) = (compute.reached(&incoming), compute.reached(folder));
     if theirs.is_none() || theirs <= ours {
         fs::remove_dir_all(&incoming)?;
         return Ok(None);
@@ -144,7 +147,25 @@ fn unpack(content: &[u8], folder: &Path) -> io::Result<Option<u64>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::slots::{Computing, Job, Shared, Work};
     use super::*;
+    use epsweep::plan::Question;
+
+    /// Takes no state for whole.
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Compute for Nothing {
+        fn host(&self, _: usize, _: Work) {}
+
+        fn answer<'a>(&'a self, _: usize, _: Question, _: &'a Job, _: &'a Shared) -> Computing<'a> {
+            unreachable!("nothing is asked")
+        }
+
+        fn reached(&self, _: &Path) -> Option<u64> {
+            None
+        }
+    }
 
     #[test]
     fn only_plain_files_are_unpacked_and_only_a_state_that_is_whole_is_taken() {
@@ -160,7 +181,7 @@ mod tests {
             archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect()
         };
         assert_eq!(names(&packed), ["state", "epoch-3.safetensors"]);
-        assert_eq!(unpack(&packed, &to).unwrap(), None);
+        assert_eq!(unpack(&packed, &to, &Nothing).unwrap(), None);
         assert!(!to.exists() && !to.with_extension("incoming").exists());
 
         let mut archive = tar::Builder::new(Vec::new());
@@ -169,7 +190,7 @@ mod tests {
         header.as_gnu_mut().unwrap().name[..11].copy_from_slice(b"../escape.x");
         header.set_cksum();
         archive.append(&header, b"x".as_slice()).unwrap();
-        assert!(unpack(&archive.into_inner().unwrap(), &to).is_err());
+        assert!(unpack(&archive.into_inner().unwrap(), &to, &Nothing).is_err());
         assert!(!dir.path().join("escape.x").exists());
     }
 }
