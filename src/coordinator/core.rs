@@ -32,7 +32,7 @@ use crate::engine::{Effect, Engine, Event, Millis, Settings, SweepId};
 use crate::ledger::{Damaged, Ledger, LedgerError};
 use crate::telemetry::in_bulk;
 use crate::telemetry::traces::Tracer;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -83,6 +83,8 @@ pub struct Core {
     broken: Option<LedgerError>,
     /// Nothing is changed until there is space.
     waiting: Option<Waiting>,
+    /// States of training runs that were uploaded and that no run has named yet, and since when.
+    unnamed: HashMap<String, Millis>,
     /// No lease is granted and workers are told to leave.
     draining: bool,
     /// Lines of the log in this round.
@@ -186,6 +188,7 @@ impl Core {
             damaged: Vec::new(),
             broken: None,
             waiting: None,
+            unnamed: HashMap::new(),
             draining: false,
             said: Round::default(),
             metrics: metrics.clone(),
@@ -239,6 +242,7 @@ impl Core {
         if self.waiting.is_none() && self.now() >= self.ticked + TICK.as_millis() as Millis && (heard_all || overdue) {
             self.ticked = self.now();
             self.step(Event::Tick);
+            self.drop_stale_states();
         }
         let durable = self.settle()?;
         self.traces.settled(durable.is_ok());

@@ -29,6 +29,8 @@ const PIECE: usize = 512 * 1024;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Of one message of an upload, as the protocol says.
 const LARGEST_PIECE: usize = 1 << 20;
+/// The kind of an upload that is the state of an unfinished training run.
+const TRAINING: &str = "training";
 /// A guard against absurd uploads; the largest networks of the field are a tenth of it.
 pub const LARGEST_ARTIFACT: u64 = 8 << 30;
 /// Uploads, and downloads, under way at a time; further ones wait.
@@ -193,6 +195,7 @@ impl Workers {
             Ok(upload) => upload,
             Err(error) => return Ok(Err((error, 0))),
         };
+        let is_state = first.kind == TRAINING;
         let mut piece = Some(first);
         let mut size = 0;
         while let Some(PutArtifactRequest { chunk, .. }) = piece {
@@ -205,7 +208,17 @@ impl Workers {
             }
             piece = next_piece(&mut rest).await?;
         }
-        let finished = blocking::run(move || upload.finish(&id)).await;
+        let core = self.core.clone();
+        // To its end, even when the caller dies now: what has come in whole is noted.
+        let finished = tokio::spawn(async move {
+            let name = id.clone();
+            let finished = blocking::run(move || upload.finish(&name)).await;
+            if is_state {
+                core.state_uploaded(id).await;
+            }
+            finished
+        });
+        let finished = finished.await.map_err(|error| Status::internal(error.to_string()))?;
         let finished = finished.map_err(|error| Status::internal(error.to_string()))?;
         Ok(finished.map_err(|error| (error, size)))
     }
@@ -333,10 +346,13 @@ impl WorkerService for Workers {
         let store = match first.kind.as_str() {
             "" | "checkpoint" => self.core.store.clone(),
             "witnesses" => self.core.store.witnesses(),
-            "training" => self.core.store.training(),
+            TRAINING => self.core.store.training(),
             other => return Err(Status::invalid_argument(format!("there are no artifacts of kind {other:?}"))),
         };
         if self.settled(&store, &id).await? {
+            if first.kind == TRAINING {
+                self.core.state_uploaded(id).await;
+            }
             return Ok(Response::new(PutArtifactResponse {}));
         }
         let _turn = self.uploads.acquire().await.map_err(|error| Status::internal(error.to_string()))?;

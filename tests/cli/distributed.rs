@@ -116,13 +116,12 @@ fn a_training_goes_on_elsewhere_after_sigterm_and_after_kill() {
     let (_coordinator, address) = folder.serve(&["--lease", "3"]);
     folder.epsweep(&["submit", "sweep.yaml", "--to", &address]).expect(0);
     let epochs = || folder.log_lines("state", &["\"message\":\"epoch\""]).len();
-    // Whole ones: the killed worker may have been sending another.
+    // Whole ones; the killed worker may have sent another that it did not live to name.
     let is_whole = |entry: &std::fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
     let states = || {
         let entries = std::fs::read_dir(folder.path().join("state/unfinished"));
         entries.into_iter().flatten().flatten().filter(is_whole).count()
     };
-    let mut expected = 0;
     // Each with a cache of its own, as on another host.
     for (name, signal) in [("told", Signal::SIGTERM), ("killed", Signal::SIGKILL)] {
         let log = format!("state/logs/{name}.jsonl");
@@ -134,16 +133,15 @@ fn a_training_goes_on_elsewhere_after_sigterm_and_after_kill() {
         });
         worker.signal(signal);
         folder.wait_for("its end", || !worker.is_running());
-        expected = expected.max(states());
+        assert!(states() >= 1, "the next worker's start");
     }
-    assert_eq!(expected, 1, "one training run had begun");
     let _last = folder.worker(&address, "last", &["--log-file", "state/logs/last.jsonl"]);
     folder.epsweep(&["watch", "--to", &address]).expect(0);
     folder.epsweep(&["report", "state", "--out", "out"]).expect(0);
     assert_eq!(folder.results("out"), folder.results("calm/report"));
     assert!(epochs() <= 27 + 4, "{} epochs in all: what was reached elsewhere was used", epochs());
     assert_eq!(folder.log_lines("state", &["goes on where an earlier attempt was"]).len(), 2);
-    assert_eq!(states(), 0, "states of finished runs are dropped");
+    folder.wait_for("states of finished runs, and what nobody named, to be dropped", || states() == 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A core with a ledger on a disk that fills up, and a worker that is told so.
 
 use super::*;
+use crate::artifacts::ArtifactId;
 use crate::coordinator::Prepared;
 use crate::engine::{Lease, Verdict};
 use crate::ledger::{Unfinished, WorkerInfo};
@@ -251,19 +252,26 @@ async fn a_worker_without_the_lease_can_neither_replace_nor_drop_anothers_state(
     assert!(!store.contains(&further), "the run has ended");
 }
 
+/// A worker with a lease of a training run, and a state of it that the ledger names.
+async fn with_a_named_state(handle: &Handle) -> ArtifactId {
+    let sweep = prepared(YAML);
+    handle.call(move |core| core.submit(&sweep)).await.expect("submitted");
+    Worker::new(handle).register().await;
+    let leases = handle.call(|core| core.acquire(&asked(1, 1))).await.expect("answered").expect("known");
+    let lease: Lease = leases[0].id.clone().unwrap_or_default().try_into().expect("a lease");
+    let named = handle.store.training().put(b"five steps").expect("room");
+    handle.state_uploaded(named.clone()).await;
+    let state = Unfinished { artifact: named.to_string(), step: 5 };
+    handle.call(move |core| core.save_training("w", lease, state)).await.expect("answered").expect("valid");
+    named
+}
+
 #[tokio::test]
 async fn states_that_were_uploaded_and_never_named_are_removed_at_the_next_start() {
     let dir = tempfile::tempdir().expect("a folder");
     let (handle, notices) = start(dir.path());
-    let sweep = prepared(YAML);
-    handle.call(move |core| core.submit(&sweep)).await.expect("submitted");
-    Worker::new(&handle).register().await;
-    let leases = handle.call(|core| core.acquire(&asked(1, 1))).await.expect("answered").expect("known");
-    let lease: Lease = leases[0].id.clone().unwrap_or_default().try_into().expect("a lease");
     let store = handle.store.training();
-    let named = store.put(b"five steps").expect("room");
-    let state = Unfinished { artifact: named.to_string(), step: 5 };
-    handle.call(move |core| core.save_training("w", lease, state)).await.expect("answered").expect("valid");
+    let named = with_a_named_state(&handle).await;
     let unnamed = store.put(b"six steps").expect("room");
     let half = store.dir().join(".uploading-1");
     std::fs::write(&half, "seven").expect("room");
@@ -273,4 +281,21 @@ async fn states_that_were_uploaded_and_never_named_are_removed_at_the_next_start
     }
     let _restarted = start(dir.path());
     assert!(store.contains(&named) && !store.contains(&unnamed) && !half.exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_was_uploaded_and_is_not_named_soon_is_removed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = Ledger::open(dir.path()).expect("a ledger");
+    let store = Store::open(&dir.path().join("checkpoints")).expect("a store");
+    let settings = Settings::default();
+    let (handle, _notices) = Core::start_here(ledger, store.clone(), Recovery::Resume, settings).expect("it starts");
+    let store = store.training();
+    let named = with_a_named_state(&handle).await;
+    let unnamed = store.put(b"six steps").expect("room");
+    handle.state_uploaded(unnamed.clone()).await;
+    tokio::time::sleep(Duration::from_millis(2 * settings.lease_ms - 2_000)).await;
+    assert!(store.contains(&unnamed), "whoever sent it may still say so");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(store.contains(&named) && !store.contains(&unnamed));
 }
