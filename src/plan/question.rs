@@ -15,7 +15,7 @@ use std::fmt;
 
 /// Raised whenever the same question would get another answer: new training arithmetic, another
 /// random stream, a repaired attack. Old answers are then never mistaken for new ones.
-pub const ALGORITHM_VERSION: u32 = 2;
+pub const ALGORITHM_VERSION: u32 = 3;
 
 /// The identity of a task: BLAKE3 of its question.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

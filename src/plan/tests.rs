@@ -83,7 +83,7 @@ evaluate: {epochs: [final], epsilons: [0, 0.1], attacks: [fgsm]}
     );
     assert_eq!(
         String::from_utf8(plan.question(0).canonical()).unwrap(),
-        r#"{"train":{"version":2,"data":{"name":"digits","digest":"5eed"},"model":{"mlp":{"hidden":[64,32]}},"method":{"pgd":{"epsilon":0.1,"steps":7,"step":0.02,"norm":"linf"}},"optimizer":{"sgd":{"lr":0.05,"momentum":0.9,"weight_decay":0.0005,"nesterov":false}},"schedule":{"cosine":{}},"epochs":20,"batch_size":128,"seed":3}}"#,
+        r#"{"train":{"version":3,"data":{"name":"digits","digest":"5eed"},"model":{"mlp":{"hidden":[64,32]}},"method":{"pgd":{"epsilon":0.1,"steps":7,"step":0.02,"norm":"linf"}},"optimizer":{"sgd":{"lr":0.05,"momentum":0.9,"weight_decay":0.0005,"nesterov":false}},"schedule":{"cosine":{}},"epochs":20,"batch_size":128,"seed":3}}"#,
         "{WHY}"
     );
     assert_eq!(
@@ -117,7 +117,7 @@ fn the_canonical_bytes_of_an_evaluate_question_are_these() {
         |question: &EvaluateQuestion| String::from_utf8(Question::Evaluate(question.clone()).canonical()).unwrap();
     assert_eq!(
         bytes(&question),
-        r#"{"evaluate":{"version":2,"train":"abababababababababababababababababababababababababababababababab","epoch":5,"data":{"name":"digits","digest":"5eed"},"model":{"smallcnn":{"channels":[8,16],"hidden":64}},"norm":"l2","attack":{"pgd":{"steps":40,"restarts":2}},"epsilons":[0.03137254901960784,0.1,1.0],"examples":[128,256],"batch_size":128,"seed":7}}"#,
+        r#"{"evaluate":{"version":3,"train":"abababababababababababababababababababababababababababababababab","epoch":5,"data":{"name":"digits","digest":"5eed"},"model":{"smallcnn":{"channels":[8,16],"hidden":64}},"norm":"l2","attack":{"pgd":{"steps":40,"restarts":2}},"epsilons":[0.03137254901960784,0.1,1.0],"examples":[128,256],"batch_size":128,"seed":7}}"#,
         "{WHY}"
     );
     let key = Question::Evaluate(question.clone()).key();
@@ -152,7 +152,7 @@ fn certificates_follow_their_checkpoint_and_have_keys_of_their_own() {
     assert_eq!(with.after(position), Some(with.trials[0].task));
     let train = with.trials[0].key;
     let expected = format!(
-        r#"{{"certify":{{"version":2,"train":"{train}","epoch":1,"data":{{"name":"digits","digest":"5eed"}},"model":{{"mlp":{{"hidden":[64,32]}}}},"norm":"linf","certificate":{{"ibp":{{}}}},"epsilons":[0.1,0.2],"examples":[0,450]}}}}"#
+        r#"{{"certify":{{"version":3,"train":"{train}","epoch":1,"data":{{"name":"digits","digest":"5eed"}},"model":{{"mlp":{{"hidden":[64,32]}}}},"norm":"linf","certificate":{{"ibp":{{}}}},"epsilons":[0.1,0.2],"examples":[0,450]}}}}"#
     );
     assert_eq!(String::from_utf8(with.question(position).canonical()).unwrap(), expected, "{WHY}");
     let unique: HashSet<TaskKey> = keys(&with).into_iter().collect();
@@ -182,7 +182,7 @@ fn measures_follow_their_checkpoint_and_have_keys_of_their_own() {
         panic!()
     };
     let expected = format!(
-        r#"{{"measure":{{"version":2,"train":"{train}","epoch":2,"data":{{"name":"digits","digest":"5eed"}},"model":{{"mlp":{{"hidden":[64,32]}}}},"measure":{{"uncertainty":{{"domain":"box","radius":0.2,"samples":100000,"loss":"ce","clip":true}}}},"units":[0,{}],"seed":0}}}}"#,
+        r#"{{"measure":{{"version":3,"train":"{train}","epoch":2,"data":{{"name":"digits","digest":"5eed"}},"model":{{"mlp":{{"hidden":[64,32]}}}},"measure":{{"uncertainty":{{"domain":"box","radius":0.2,"samples":100000,"loss":"ce","clip":true}}}},"units":[0,{}],"seed":0}}}}"#,
         units[1]
     );
     assert_eq!(String::from_utf8(with.question(position).canonical()).unwrap(), expected, "{WHY}");

@@ -194,6 +194,28 @@ fn a_cascade_is_as_strong_as_its_members_and_depends_on_nothing_but_the_question
 }
 
 #[test]
+fn an_example_that_enters_among_others_in_mid_climb_is_surveyed_as_if_it_were_alone() {
+    let data = blocks(240, 120);
+    let weights = network(&data);
+    let members = [Attack::Fgsm {}, apgd(AttackLoss::Dlr, 12), Attack::Fab { steps: 6, targets: 2, restarts: 1 }];
+    let ask = |examples: [u32; 2]| {
+        let attack = autoattack(AutoattackVersion::Standard);
+        let question = searched(Search::Bisect, evaluation(smallcnn(), Norm::Linf, attack, &GRID, examples));
+        let question = EvaluateQuestion { batch_size: 8, ..question };
+        let (data, weights) = (&data, &weights[..]);
+        let request = EvaluateRequest { question: &question, data, weights, known: &[], device: Device::Cpu };
+        evaluate_with(&members, request, &mut Patience::default()).unwrap()
+    };
+    // Sixteen are in flight at a time: in parts all enter together, in the whole one after the other.
+    let whole = ask([0, 120]);
+    let parts: Vec<EvaluateAnswer> = (0..10).map(|part| ask([12 * part, 12 * part + 12])).collect();
+    assert_eq!(parts.iter().flat_map(|part| part.levels.clone()).collect::<Vec<_>>(), whole.levels);
+    let total = |of: fn(&EvaluateAnswer) -> u64| parts.iter().map(of).sum::<u64>();
+    assert_eq!(total(|part| part.passes.forwards), whole.passes.forwards);
+    assert_eq!(total(|part| part.passes.backwards), whole.passes.backwards);
+}
+
+#[test]
 fn attacks_of_all_norms_do_not_depend_on_company() {
     let data = blocks(240, 30);
     let weights = network(&data);

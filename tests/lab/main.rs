@@ -23,6 +23,7 @@ mod models;
 mod options;
 mod regions;
 mod setting;
+mod shapes;
 mod training;
 mod uncertainty;
 mod warm;

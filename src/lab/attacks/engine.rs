@@ -14,10 +14,8 @@
 //! for a mere forward pass. A batch takes whoever waits for the same, whatever attack they are
 //! under; a landed example's slot goes to the next one. So batches stay full until the shard runs
 //! out, broken examples cost nothing more, and nobody waits for the slowest. The pass that moves an
-//! iterate also says whether it is misclassified, so looking at every one costs nothing.
-//!
-//! All batches have exactly [`Engine::rows`] rows, short ones being filled up with copies: kernels
-//! sum in an order that may depend on the shape, and an example's result must not depend on company.
+//! iterate also says whether it is misclassified, so looking at every one costs nothing. Short batches
+//! are filled up with copies; [`super::shapes`] says why.
 
 use super::ball::Ball;
 use super::flight::{Attack, Flight, Need, Stage, Survey, Tile};
@@ -26,6 +24,7 @@ use super::ladder::Ladder;
 use super::queues::{Queues, Turn};
 use super::record::{Found, Record};
 use super::search::{Bracket, Probe};
+use super::shapes::{CPU_ROWS, slots};
 use super::thrift::Progress;
 use super::warm::Warm;
 use super::{EvaluateAnswer, Passes, Watch};
@@ -50,8 +49,8 @@ pub struct Engine<'a> {
     labels: Vec<i64>,
     /// Test set position of the shard's first example.
     first: u32,
-    /// Rows of every batch.
-    rows: usize,
+    /// Rows that a batch may have, ascending.
+    shapes: Vec<usize>,
     /// `[slots, channels, height, width]`: the current iterate of each flight.
     points: Tensor,
     /// `[slots, classes]`: see [`Tile::ranking`].
@@ -76,12 +75,6 @@ pub struct Engine<'a> {
     record: Record,
 }
 
-/// How many examples are in flight with batches of `rows`: with two queues, twice the rows make
-/// sure that one of them can fill a batch.
-pub fn slots(rows: u32) -> i64 {
-    2 * i64::from(rows)
-}
-
 /// What the rows of an answered batch do next.
 #[derive(Default)]
 struct Orders {
@@ -99,13 +92,14 @@ impl<'a> Engine<'a> {
         attacks: &'a mut [Box<dyn Attack>],
         ladder: Ladder<'a>,
         images: Images,
-        [classes, first, rows]: [u32; 3],
+        [classes, first]: [u32; 2],
+        shapes: Vec<usize>,
         record: Record,
     ) -> Engine<'a> {
         let count = images.count() as usize;
         let [channels, height, width] = images.shape();
         let device = images.pixels.device();
-        let slots = slots(rows);
+        let slots = slots(*shapes.last().expect("at least one shape"));
         let scout = attacks.len() > 1 && attacks[0].steps() == 0;
         let blank = Bracket::new(ladder.search, ladder.epsilons.len(), attacks.len()).scouted(scout);
         let survey = attacks.iter().map(|attack| attack.survey()).max().unwrap_or(Survey::Nothing);
@@ -126,7 +120,7 @@ impl<'a> Engine<'a> {
             random: false,
             images,
             first,
-            rows: rows as usize,
+            shapes,
             free: (0..slots).rev().collect(),
             next_example: 0,
             queues: Queues::new(survey == Survey::Gradient),
@@ -160,7 +154,7 @@ impl<'a> Engine<'a> {
         self.random = self.attacks.iter().any(|attack| attack.samples() > 1) && self.answers_at_random();
         loop {
             self.launch();
-            let Some((turn, flights)) = self.queues.take(self.rows) else { break };
+            let Some((turn, flights)) = self.queues.take(self.largest()) else { break };
             if watch.stop() {
                 return Err(LabError::Stopped);
             }
@@ -171,10 +165,19 @@ impl<'a> Engine<'a> {
         Ok(EvaluateAnswer { levels: self.levels, passes: self.passes, refuted: trust.refuted, trust, witnesses })
     }
 
+    fn largest(&self) -> usize {
+        *self.shapes.last().expect("at least one shape")
+    }
+
+    /// The rows of a batch of this many flights.
+    fn rows(&self, flights: usize) -> usize {
+        self.shapes.iter().copied().find(|&rows| rows >= flights).expect("no batch is larger than the largest shape")
+    }
+
     /// Whether two passes over the same images differ. Where they are equal bit by bit, the average of
     /// many gradients is the gradient.
     fn answers_at_random(&mut self) -> bool {
-        let rows = self.rows.min(self.levels.len()) as i64;
+        let rows = self.rows(self.largest().min(CPU_ROWS as usize)).min(self.levels.len()) as i64;
         let images = self.images.pixels.narrow(0, 0, rows);
         self.passes.forward(2 * rows);
         let [first, second] = [(), ()].map(|()| look(self.network, &images).logits);
@@ -239,8 +242,8 @@ impl<'a> Engine<'a> {
         let Some(warm) = &self.warm else { return };
         let free = |flight: &Flight| self.attacks[flight.member].starts_anywhere(flight.climb) && warm.knows(flight);
         let climbs: Vec<Flight> = climbs.iter().filter(|flight| free(flight)).cloned().collect();
-        for part in climbs.chunks(self.rows) {
-            let tile = self.tile(part, self.rows);
+        for part in climbs.chunks(self.largest()) {
+            let tile = self.tile(part, self.rows(part.len()));
             let (slots, starts) = (tile.slots.narrow(0, 0, part.len() as i64), warm.starts(&tile));
             let _ = self.points.index_copy_(0, &slots, &starts.narrow(0, 0, part.len() as i64));
         }
@@ -255,7 +258,7 @@ impl<'a> Engine<'a> {
     /// One batch through the network: gradients; or clean images, queries, last iterates and
     /// confirmations alike.
     fn pass(&mut self, turn: Turn, flights: &[Flight]) {
-        let tile = self.tile(flights, self.rows);
+        let tile = self.tile(flights, self.rows(flights.len()));
         let exact = matches!(turn, Turn::Verdicts | Turn::Origins);
         let network = if exact { self.network } else { &self.searched };
         let slope = match turn {
@@ -276,9 +279,10 @@ impl<'a> Engine<'a> {
         self.answer(&tile, &slope);
     }
 
-    /// What each row's gradient is of: its own attack's objective.
+    /// What each row's gradient is of: its own attack's objective, and of clean images the margin.
     fn objectives(&self, tile: &Tile, logits: &Tensor) -> Tensor {
-        let mut total = None;
+        let surveyed = tile.rows.iter().any(|flight| flight.stage == Stage::Origin);
+        let mut total = surveyed.then(|| margin(logits, &tile.labels));
         for (member, attack) in self.attacks.iter().enumerate() {
             let own = |flight: &Flight| flight.stage == Stage::Climb && flight.member == member;
             if !tile.rows.iter().any(own) {
@@ -293,7 +297,7 @@ impl<'a> Engine<'a> {
                 }
             });
         }
-        total.unwrap_or_else(|| margin(logits, &tile.labels))
+        total.expect("who waits for a gradient climbs, or is at its clean image")
     }
 
     /// Deals with a batch that has been through the network.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`engine`] | moves examples through clean check, climbs and confirmation; keeps batches full |
 //! | [`ladder`] | the grid, and what earlier answers say about it |
+//! | [`shapes`] | how many rows batches have |
 //! | [`queues`] | who waits for a gradient, who for a verdict |
 //! | [`search`] | which attack at which epsilon comes next for an example |
 //! | [`thrift`] | when a climb is given up |
@@ -33,6 +34,7 @@ pub mod pgd;
 mod queues;
 pub mod record;
 pub mod search;
+pub mod shapes;
 pub mod square;
 pub mod thrift;
 mod warm;
@@ -50,6 +52,8 @@ use epsweep::witness::Witness;
 use flight::Attack as Move;
 use ladder::Ladder;
 use record::Record;
+pub use shapes::CPU_ROWS;
+use shapes::{Batches, slots};
 use tch::{Device, Kind, Tensor};
 
 /// An evaluation to run.
@@ -77,15 +81,11 @@ pub struct EvaluateAnswer {
     pub witnesses: Vec<Witness>,
 }
 
-/// Largest batch on a CPU. Bigger ones are no faster there, and waste more where a shard runs out.
-pub const CPU_ROWS: u32 = 32;
-
 /// Attacks one checkpoint over one shard of the test set.
 ///
 /// On one kind of CPU, an example's level is a function of the weights, the example and the question
-/// alone: networks always see batches of the same shape, so neither the shard, nor `known`, nor the
-/// other examples change its arithmetic. On a CPU that shape is at most 32 rows; a `batch_size`
-/// above it matters on a GPU only.
+/// alone: neither the shard, nor `known`, nor the other examples change its arithmetic, since batches have the same
+/// shape, or shapes that give the same bits; see [`shapes`].
 ///
 /// # Errors
 /// Every [`LabError`] but `Diverged`.
@@ -118,18 +118,17 @@ fn evaluate_inner(
     let EvaluateQuestion { model, normalize, .. } = question;
     let blueprint = Blueprint { model, normalize: normalize.as_ref(), shape, classes: data.classes, device };
     let network = blueprint.of_checkpoint(weights)?.frozen();
-    let rows = match device {
-        Device::Cpu => question.batch_size.min(CPU_ROWS),
-        _ => question.batch_size,
-    };
+    let (name, precision) = (format!("{model:?} {normalize:?}"), question.search_precision);
+    let batches = Batches { network: &network, name, norm: question.norm, precision, shape, device };
+    let shapes = batches.shapes(question.batch_size, (to - from) as usize);
     let images = data.test.slice(from, to, device);
     let ladder = Ladder { norm: question.norm, epsilons: &question.epsilons, search: question.search, known };
-    let place = Place { slots: engine::slots(rows), shape, classes: data.classes, device };
+    let place = Place { slots: slots(*shapes.last().expect("at least one")), shape, classes: data.classes, device };
     let mut cascade = members.iter().map(|attack| place.attack(attack, question)).collect::<Result<Vec<_>, _>>()?;
     let classes = u32::try_from(data.classes).expect("classes are labels of one byte");
-    let sizes = [classes, question.examples[0], rows];
+    let sizes = [classes, question.examples[0]];
     let record = Record::new(question, members, &network, &images, data.classes);
-    let engine = Engine::new(&network, &mut cascade, ladder, images, sizes, record);
+    let engine = Engine::new(&network, &mut cascade, ladder, images, sizes, shapes, record);
     let engine = engine.thrifty(question.attack.is_thrifty()).warm(question.warm_starts);
     engine.searching_in(question.search_precision).run(watch)
 }
