@@ -88,7 +88,7 @@ evaluate: {epochs: [final], epsilons: [0, 0.1], attacks: [fgsm]}
     );
     assert_eq!(
         plan.tasks[0].key.to_string(),
-        "90445867f2faceeeeec4a1c196e00fc0a9e23337b364297481a28c08179e98ba",
+        "7e19626425f0e6172d2f584189ad49f83786479663fe3ad8ca9875329558e173",
         "{WHY}"
     );
 }
@@ -121,7 +121,7 @@ fn the_canonical_bytes_of_an_evaluate_question_are_these() {
         "{WHY}"
     );
     let key = Question::Evaluate(question.clone()).key();
-    assert_eq!(key.to_string(), "e04fd51f263146bfad3c36cda190f6f665b04b00f5dac539e1b0ffab9ee72799", "{WHY}");
+    assert_eq!(key.to_string(), "f3718a00516c4114b06255fcac06b9cc250986e5eb7118737cd1bb8ef4add56e", "{WHY}");
     let before = bytes(&question);
     question.search = Search::Bisect;
     assert_eq!(bytes(&question), before.replace(r#","epsilons""#, r#","search":"bisect","epsilons""#), "{WHY}");

@@ -105,12 +105,17 @@ fn a_worker_leaves_before_its_time_is_over_and_when_it_is_idle() {
         .says(&["the time of this worker is over"]);
     folder.worker(&address, "idle", &["--idle-exit", "0.5"]).wait().expect(0).says(&["nothing to do"]);
     assert!(began.elapsed().as_secs() < 60);
-    // With no time left it takes nothing; `why` names both numbers.
-    folder.epsweep(&["submit", "sweep.yaml", "--to", &address]).expect(0);
-    let _brief = folder.worker(&address, "brief", &["--time-left", "16.5"]);
+    // A training for which it has not the time is not begun; `why` names both numbers.
+    folder.write("long.yaml", &SMALL.replace("name: small", "name: long").replace("epochs: 3,", "epochs: 90000,"));
+    folder.epsweep(&["submit", "long.yaml", "--to", &address]).expect(0);
+    let _brief = folder.worker(&address, "brief", &["--time-left", "40"]);
     folder.wait_for("why", || {
-        let why = folder.epsweep(&["why", "small", "--to", &address]);
-        why.stdout.contains("waits for a worker with more time: it needs 20 s, and no worker has more than 1")
+        let why = folder.epsweep(&["why", "long", "--to", &address]).stdout;
+        let numbers = why.split("waits for a worker with more time: it needs ").nth(1).and_then(|rest| {
+            let (needed, rest) = rest.split_once(" s, and no worker has more than ")?;
+            Some((needed.parse::<u64>().ok()?, rest.split_once(' ')?.0.parse::<u64>().ok()?))
+        });
+        numbers.is_some_and(|(needed, left)| needed > left && left > 0 && left < 40)
     });
 }
 
