@@ -59,7 +59,9 @@ fn read(path: &Path) -> io::Result<(String, u16)> {
 fn split(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    Some((host.to_string(), port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
+    // `http://` in front is a likely mistake, and would be taken for a host's name.
+    let is_host = !host.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace());
+    is_host.then_some((host.to_string(), port.parse().ok()?))
 }
 
 /// The file that a coordinator writes; it goes when this is dropped, unless another has written it since.
@@ -106,7 +108,7 @@ mod tests {
         assert_eq!(Place::parse("head:7070"), at("head", 7070));
         assert_eq!(Place::parse("[::1]:7070"), at("::1", 7070));
         assert_eq!(Place::parse("@runs/a:b/address"), Some(Place::In("runs/a:b/address".into())));
-        for wrong in ["", "@", "head", "head:", ":7070", "head:70700"] {
+        for wrong in ["", "@", "head", "head:", ":7070", "head:70700", "http://head:7070", "he ad:7070"] {
             assert_eq!(Place::parse(wrong), None, "{wrong:?}");
         }
     }

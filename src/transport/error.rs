@@ -28,7 +28,7 @@ pub enum AccessError {
     #[error("the certificate and the key in {} do not belong together, or cannot be used: {problem}", .dir.display())]
     Pair { dir: PathBuf, problem: String },
     #[error("{address:?} is not an address")]
-    #[diagnostic(help("write HOST:PORT, such as 127.0.0.1:7070, or @FILE for a file that holds one"))]
+    #[diagnostic(help("write HOST:PORT, such as 127.0.0.1:7070, without http://, or @FILE for a file that holds one"))]
     Address { address: String },
 }
 
