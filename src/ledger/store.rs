@@ -342,8 +342,8 @@ fn levels_to_json(levels: &[Level]) -> String {
         return to_json(&levels);
     }
     let mut json = vec![b','; 2 * levels.len() + 1];
-    for (digit, level) in json.iter_mut().skip(1).step_by(2).zip(levels) {
-        *digit = b'0' + level.0 as u8;
+    for (digit_and_comma, level) in json[1..].chunks_exact_mut(2).zip(levels) {
+        digit_and_comma[0] = b'0' + level.0 as u8;
     }
     json[0] = b'[';
     json[2 * levels.len()] = b']';

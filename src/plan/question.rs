@@ -29,7 +29,17 @@ impl TaskKey {
 
     /// The first 12 hexadecimal digits: what people see. 2^48 leaves collisions to a sweep of millions.
     pub fn short(&self) -> String {
-        blake3::Hash::from_bytes(self.0).to_hex()[..12].to_string()
+        self.digits()[..12].iter().map(|&digit| char::from(digit)).collect()
+    }
+
+    /// Hexadecimal ones. Keys are written for every lease and every answer.
+    fn digits(&self) -> [u8; 64] {
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        digits
     }
 
     /// Parses the 64 hexadecimal digits that `Display` writes.
@@ -40,7 +50,7 @@ impl TaskKey {
 
 impl fmt::Display for TaskKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+        f.write_str(std::str::from_utf8(&self.digits()).expect("digits are ASCII"))
     }
 }
 
