@@ -120,12 +120,12 @@ def inside(request):
             import torchattacks
 
             attack = torchattacks.PGD(counted, eps=epsilon, alpha=2.5 * epsilon / 40, steps=40, random_start=True)
-            found = torch.cat([attack(x[i:i + 64], y[i:i + 64]) for i in range(0, len(x), 64)])
+            found = torch.cat([attack(x[i:i + 256], y[i:i + 256]) for i in range(0, len(x), 256)])
         else:
             from pyautoattack import AutoAttack
 
             attack = AutoAttack(counted, eps=epsilon, norm="Linf", seed=0)
-            found = attack.run_standard_evaluation(x, y, batch_size=250)[0]
+            found = attack.run_standard_evaluation(x, y, batch_size=256)[0]
         with torch.no_grad():
             curve[epsilon] = (model(found).argmax(1) == y).float().mean().item()
     seconds = time.time() - started
@@ -161,7 +161,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("epsweep", nargs="?")
     parser.add_argument("--mnist", help="folder of MNIST's four files, gzipped; else the digits")
-    parser.add_argument("--examples", type=int, default=64)
+    parser.add_argument("--examples", type=int, default=256)
     parser.add_argument("--epochs", type=int, help="of the training: 60, on MNIST 10")
     parser.add_argument("--radius", type=float, help="of the adversarial training: 0.1125, on MNIST 0.1875")
     parser.add_argument("--at", type=lambda text: [float(part) for part in text.split(",")],
