@@ -185,3 +185,14 @@ fn residual_stages(area: f64, mut inputs: f64, width: f64, [stages, blocks]: [u3
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_double_and_are_never_small_or_endless() {
+        let sizes = [100.0, 0.2, 0.1, 0.03, 1e-3, 1e-12, 0.0].map(|seconds| shard_size(seconds, Search::Bisect));
+        assert_eq!(sizes, [128, 128, 128, 512, 16_384, 128 << 20, 128 << 20]);
+    }
+}
