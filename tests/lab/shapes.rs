@@ -27,11 +27,11 @@ fn other_shapes_are_only_taken_where_they_may_agree() {
     let weights = network(&blocks(240, 8));
     assert_eq!(shapes(&weights, Device::Cpu, Precision::Fp32, 7), [7]);
     assert_eq!(shapes(&weights, Device::Cpu, Precision::Fp32, 32), [32]);
-    assert_eq!(shapes(&weights, Device::Cpu, Precision::Bf16, 256), [32]);
+    assert_eq!(shapes(&weights, Device::Cpu, Precision::Bf16, 256), [48]);
     assert_eq!(shapes(&weights, Device::Cuda(0), Precision::Fp32, 256), [256], "nothing is tried on a GPU");
     let found = shapes(&weights, Device::Cpu, Precision::Fp32, 128);
-    let allowed = [8, 16, 32, 48, 64, 96, 128];
-    assert!(found.contains(&32) && found.iter().all(|rows| allowed.contains(rows)) && found.is_sorted(), "{found:?}");
+    let allowed = [8, 16, 24, 32, 48, 64, 96, 128];
+    assert!(found.contains(&48) && found.iter().all(|rows| allowed.contains(rows)) && found.is_sorted(), "{found:?}");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn no_result_depends_on_the_shapes_of_its_batches() {
         for attack in everywhere.iter().chain(l2.iter().filter(|_| norm == Norm::L2)) {
             let question = evaluation(smallcnn(), norm, attack.clone(), &GRID.map(|e| e * scale), [0, COUNT]);
             let question = EvaluateQuestion { search: Search::Bisect, witnesses: Witnesses::Break, ..question };
-            let [usual, others] = [32, 256].map(|batch_size| {
+            let [usual, others] = [48, 256].map(|batch_size| {
                 run_evaluation(&EvaluateQuestion { batch_size, ..question.clone() }, &data, &weights, &[])
             });
             assert_eq!(usual.levels, others.levels, "{norm:?} {attack:?}");
