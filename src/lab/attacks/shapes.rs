@@ -3,7 +3,7 @@
 //! Kernels sum in an order that may depend on how many rows a batch has, and an example's result must not depend on its
 //! company. So all batches of an evaluation have the same rows, but for this: where other numbers of rows are found to
 //! give the same bits, the one that fits is taken. Small networks then pay for fewer calls, and the last examples of a shard for
-//! less padding, and no result changes. (For small networks all of them were found to agree with AVX-512, and about half with AVX2.)
+//! less padding, and no result changes. (For small networks nearly all of them were found to agree with AVX-512, and about half with AVX2.)
 
 use super::ball::Ball;
 use super::gradient::{ascend, margin};
