@@ -139,7 +139,8 @@ fn wait_for_the_end(folder: &Folder, slurm: &Slurm, job: &str) {
 #[test]
 fn slurm_runs_a_sweep_and_neither_scancel_nor_requeue_changes_it() {
     let Some(slurm) = Slurm::start() else { return };
-    let folder = Folder::with(SLOW);
+    // More tasks than the three workers can hold at once, so that some are left after each pause.
+    let folder = Folder::with(&SLOW.replace("seeds: 3", "seeds: 12").replace("epochs: 9", "epochs: 3"));
     folder.epsweep(&["run", "sweep.yaml", "--out", "calm"]).expect(0);
     let told = slurm.launch(&folder, &["--workers", "3", "--time", "10"]);
     let (coordinator, workers) = (told["coordinator"].to_string(), told["workers"][0].to_string());
@@ -171,14 +172,19 @@ fn slurm_runs_a_sweep_and_neither_scancel_nor_requeue_changes_it() {
     folder.epsweep(&client("resume", "slow")).expect(0);
     let before = committed(&folder);
     slurm.wait_for(&folder, "another answer", || committed(&folder) > before);
+    // The coordinator goes while workers hold tasks. On a fast machine they would be done with all before it is gone.
+    folder.epsweep(&client("pause", "slow")).expect(0);
     slurm.requeue(&folder, &coordinator);
+    let begun = || folder.log_lines("shared", &["\"listening\""]).len();
+    slurm.wait_for(&folder, "the coordinator is back", || begun() == 2);
+    slurm.wait_for(&folder, "it is resumed", || folder.epsweep(&client("resume", "slow")).code == Some(0));
     wait_for_the_end(&folder, &slurm, &coordinator);
     assert!(folder.path().join("shared/report/curves.csv").exists(), "{}", logs(&folder));
     assert_eq!(folder.results("shared/report"), folder.results("calm/report"));
     // Who worked, and that the jobs were really disturbed.
     let left = folder.log_lines("shared", &["\"worker left\""]);
     assert!(left.iter().any(|line| line.contains(&format!("slurm-{workers}-0-0"))), "{left:?}");
-    assert!(folder.log_lines("shared", &["\"listening\""]).len() >= 2, "the coordinator began twice");
+    assert!(begun() >= 2, "the coordinator began twice");
     slurm.wait_for(&folder, "all workers leave by themselves", || slurm.has_ended(&workers));
 }
 
